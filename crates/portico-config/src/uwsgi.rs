@@ -3,6 +3,7 @@
 
 mod ini;
 mod routing;
+mod static_files;
 
 use crate::draft::MigrationDraft;
 use crate::setting::Setting;

@@ -1,4 +1,6 @@
 //! Tests of the router: which route counts, what is inherited, what is refused, and the pitfalls of paths.
+//!
+//! One file because all of them write routes and requests in the same few words, [`check`] and [`outcome`].
 
 use std::io;
 use std::path::Path;

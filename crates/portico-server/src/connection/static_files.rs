@@ -5,149 +5,35 @@
 //! as parts of an opened file.
 
 mod asked;
+mod served;
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
-use portico_config::{Fallback, RouteResponse};
+use portico_config::Fallback;
 use portico_edge::files::{
-    AcceptedCodings, ContentCoding, FileBody, FileQuery, FileResponse, ImmutableNames, MethodDecision,
-    Sidecar, choose_sidecar, directory_location, method_decision, wants_page,
+    AcceptedCodings, ContentCoding, FileBody, FileQuery, FileResponse, Sidecar, choose_sidecar,
+    directory_location, wants_page,
 };
 use portico_edge::path::RequestPath;
-use portico_edge::{EdgeRouter, FlatRoute};
 use portico_proto::{Fields, ResponseHead};
-use portico_static::{FileCache, FileSite, FileVariant, Found, KeptFile, Patience, Reopened, StoredFile};
+use portico_static::{FileSite, FileVariant, Found, KeptFile, Patience, Reopened, StoredFile};
 
 use self::asked::{AskedFields, JoinedLists};
-use super::accel::ApplicationHead;
+use self::served::FilePurpose;
+pub(super) use self::served::{FILE_METHODS, FileDecision, FileRequest, ServedFiles};
 use super::response_rules::is_relayed;
 use super::{Block, Connection, EngineContext, Flow, Phase, Reply, ResponsePart, Step};
 use crate::blocking_work::Effort;
 use crate::client::RequestContext;
 
-/// The files of all routes, and what of them is kept in memory.
-#[derive(Debug)]
-pub(super) struct ServedFiles {
-    sites: Vec<Arc<FileSite>>,
-    /// The site of each route, sorted by the place of that in memory: routes stay where they are.
-    by_route: Vec<(usize, u32)>,
-    cache: FileCache,
-    /// No larger than what may be kept at all.
-    keeps: bool,
-}
-
-/// A file that a request is for.
-#[derive(Debug)]
-pub(crate) struct FileRequest {
-    site: u32,
-    /// Below the site's folders: it begins with `/`, or is empty for the mount itself.
-    path: Vec<u8>,
-    purpose: FilePurpose,
-    /// It has been found and was another one when it was opened.
-    was_changed: bool,
-}
-
-/// Why a file is sent.
-#[derive(Debug)]
-enum FilePurpose {
-    /// The request's path names it.
-    Asked,
-    /// What was asked for is not there (`fallback`).
-    Fallback,
-    /// The application has named it, in a response with this head.
-    Internal(Box<ApplicationHead>),
-}
-
 /// The bytes of a response: which file they are in, if they are not in memory.
 struct BytesSource<'s> {
     variant: &'s FileVariant,
     opened: Option<File>,
-}
-
-impl ServedFiles {
-    /// The files of the routes of `router`, whose relative paths begin at `base`; no more than `bytes_max` of
-    /// them are kept in memory.
-    pub(super) fn new(router: &EdgeRouter, base: &Path, bytes_max: u64) -> Self {
-        let (mut sites, mut by_route) = (Vec::new(), Vec::new());
-        for route in router.routes() {
-            let RouteResponse::Files(folders) = &route.response else { continue };
-            by_route.push((place(route), sites.len() as u32));
-            let names = ImmutableNames::clone(&route.immutable);
-            sites.push(Arc::new(FileSite::new(Arc::clone(route), folders, base, names)));
-        }
-        by_route.sort_unstable();
-        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        Self { cache: FileCache::new(sites.len(), bytes_max), sites, by_route, keeps: bytes_max > 0 }
-    }
-
-    /// What a request with this method becomes, which is for `path` below the folders of `route`.
-    pub(super) fn decide(&self, method: &[u8], route: &FlatRoute, path: Vec<u8>) -> FileDecision {
-        let Some(site) = self.site(route) else {
-            return FileDecision::Reply(Reply::NoFile(404));
-        };
-        match method_decision(method, &route.files.fallback) {
-            MethodDecision::Serve { .. } => FileDecision::Serve(FileRequest {
-                site,
-                path,
-                purpose: FilePurpose::Asked,
-                was_changed: false,
-            }),
-            MethodDecision::Options => FileDecision::Reply(Reply::FileMethods),
-            MethodDecision::NotAllowed => {
-                FileDecision::Reply(Reply::MethodNotAllowed(FILE_METHODS.map(str::to_owned).to_vec()))
-            }
-            MethodDecision::Application => FileDecision::Application,
-        }
-    }
-
-    /// The file that an application has named, below the folders of the internal `route`.
-    pub(super) fn internal(
-        &self,
-        route: &FlatRoute,
-        path: Vec<u8>,
-        head: ApplicationHead,
-    ) -> Option<FileRequest> {
-        let site = self.site(route)?;
-        let purpose = FilePurpose::Internal(Box::new(head));
-        Some(FileRequest { site, path, purpose, was_changed: false })
-    }
-
-    fn site(&self, route: &FlatRoute) -> Option<u32> {
-        let at = self.by_route.binary_search_by_key(&place(route), |(place, _)| *place).ok()?;
-        Some(self.by_route[at].1)
-    }
-
-    /// The routes that have files, with their folders as they are opened.
-    pub(super) fn sites(&self) -> &[Arc<FileSite>] {
-        &self.sites
-    }
-}
-
-/// What becomes of a request for a file.
-#[derive(Debug)]
-pub(super) enum FileDecision {
-    Serve(FileRequest),
-    Reply(Reply),
-    Application,
-}
-
-/// The methods that files take.
-pub(super) const FILE_METHODS: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
-
-fn place(route: &FlatRoute) -> usize {
-    std::ptr::from_ref(route).addr()
-}
-
-impl FileRequest {
-    /// Whether what is not there goes to the application, which is to have the request's body then.
-    pub(super) fn may_be_for_application(route: &FlatRoute) -> bool {
-        route.files.fallback == Fallback::Application
-    }
 }
 
 impl Connection {

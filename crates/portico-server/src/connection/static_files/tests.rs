@@ -2,6 +2,7 @@
 
 use std::fs::{create_dir, write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::path::PathBuf;
 
 use portico_config::WireProtocol;
