@@ -8,6 +8,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
 /// The path of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestPath<'p> {
@@ -209,18 +211,30 @@ fn resolve(decoded: &[u8]) -> Result<ResolvedPath, PathError> {
     Ok(ResolvedPath { path, has_dots })
 }
 
-/// `path` as a URI has it: all but unreserved characters, the slash and what section 3.3 of RFC 3986 allows in
-/// segments is escaped. Nothing of it can end a header, a quotation or the path itself.
+/// What is escaped in a path: all but unreserved characters, the slash and what section 3.3 of RFC 3986 allows in
+/// segments, without the apostrophe, which ends quotations.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=');
+
+/// `path` as a URI has it. Nothing of it can end a header, a quotation or the path itself.
 pub fn encode(path: &[u8]) -> String {
-    let mut encoded = String::with_capacity(path.len() + 8);
-    for &byte in path {
-        if is_unreserved(byte) || b"/:@!$&()*+,;=".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.extend(escape_of(byte).map(char::from));
-        }
-    }
-    encoded
+    percent_encode(path, ESCAPED).to_string()
 }
 
 impl fmt::Display for PathError {

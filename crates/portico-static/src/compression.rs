@@ -5,6 +5,7 @@ use std::io::Write;
 use brotli::enc::BrotliEncoderParams;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use portico_edge::compression::is_compressible_type;
 use portico_edge::files::ContentCoding;
 
 /// Smaller ones gain nothing: with its headers a response fits a packet anyway.
@@ -29,29 +30,8 @@ pub(crate) const MADE: [ContentCoding; 2] = [ContentCoding::Brotli, ContentCodin
 
 /// Whether a file of this type and size is worth compressing.
 pub(crate) fn is_worth(content_type: &str, size: u64) -> bool {
-    (COMPRESSED_BYTES_MIN..=COMPRESSED_BYTES_MAX).contains(&size) && is_text(content_type)
-}
-
-/// Whether a content of this type is text, or as good as: what is compressed already is not.
-fn is_text(content_type: &str) -> bool {
-    const OTHERS: [&str; 10] = [
-        "application/javascript",
-        "application/json",
-        "application/manifest+json",
-        "application/rtf",
-        "application/wasm",
-        "application/xml",
-        "application/yaml",
-        "application/vnd.ms-fontobject",
-        "font/otf",
-        "font/ttf",
-    ];
-    let kind = content_type.split(';').next().unwrap_or_default().trim();
-    kind.starts_with("text/")
-        || kind.ends_with("+xml")
-        || kind.ends_with("+json")
-        || kind == "image/bmp"
-        || OTHERS.contains(&kind)
+    (COMPRESSED_BYTES_MIN..=COMPRESSED_BYTES_MAX).contains(&size)
+        && is_compressible_type(content_type.as_bytes())
 }
 
 /// `content` in `coding`; `None` if that is not smaller.

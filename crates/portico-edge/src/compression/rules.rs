@@ -89,14 +89,12 @@ fn says_no_transform(value: &[u8]) -> bool {
 }
 
 /// Types beside `text/*` and those that end in `+json` and `+xml`, sorted.
-const TYPES: [&str; 17] = [
-    "application/atom+xml",
+const TYPES: [&str; 16] = [
     "application/ecmascript",
     "application/javascript",
     "application/json",
     "application/json5",
     "application/jsonlines",
-    "application/manifest+json",
     "application/rtf",
     "application/toml",
     "application/vnd.ms-fontobject",
@@ -107,6 +105,7 @@ const TYPES: [&str; 17] = [
     "application/yaml",
     "font/otf",
     "font/ttf",
+    "image/bmp",
 ];
 
 /// Whether content of this type becomes smaller. Never a stream of events, which nothing may hold back.
@@ -120,7 +119,6 @@ pub fn is_compressible_type(content_type: &[u8]) -> bool {
     name.starts_with("text/")
         || name.ends_with("+json")
         || name.ends_with("+xml")
-        || name == "image/svg+xml"
         || TYPES.binary_search(&name.as_str()).is_ok()
 }
 

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use portico_config::WireProtocol;
+use portico_edge::path::encode;
 use portico_edge::{FlatRoute, HeaderPlan};
 use portico_log::Reason;
 use portico_metrics::Counter;
@@ -16,7 +17,6 @@ use portico_proto::http1::is_authority;
 use portico_proto::{Framing, RequestHead};
 
 use super::exchange::RequestExchange;
-use super::routes::encoded;
 use super::static_files::FileRequest;
 use super::{Connection, EngineContext, Phase, Reply, ResponsePart, Routes, Step};
 use crate::client::RequestContext;
@@ -269,7 +269,7 @@ pub(super) fn note_refusal(exchange: &mut RequestExchange, reply: &Reply, contex
 /// Has the application be called with the decoded `path`. A gateway's is told it as gateways do, without what its
 /// SCRIPT_NAME takes off; one that is not below that has none.
 fn rewrite(head: &mut RequestHead, path: &[u8]) {
-    head.set_path(&encoded(path));
+    head.set_path(&encode(path));
     if !head.is_gateway() {
         return;
     }

@@ -5,7 +5,6 @@
 //! would have to ask a disk, off the engine, and what was seen last counts meanwhile.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use portico_config::{Config, RouteResponse};
 use portico_edge::access::admits;
 use portico_edge::files::content_type;
 use portico_edge::host::RequestHost;
+use portico_edge::path::encode;
 use portico_edge::{EdgeRouter, FlatRoute, Refusal, RouteAction, RouteRequest};
 use portico_proto::{ScriptPath, percent_decode, split_root_path};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
@@ -188,7 +188,7 @@ impl Routes {
         let head = &request.head;
         if head.is_gateway() {
             let path = ScriptPath::of(head, self.root_path.as_bytes());
-            return (b"", Cow::Owned(encoded(&path.whole()).into_bytes()));
+            return (b"", Cow::Owned(encode(&path.whole()).into_bytes()));
         }
         let told = request.forwarded.as_deref().and_then(|forwarded| forwarded.script_name.as_deref());
         let root_path = told.map_or(Cow::Borrowed(self.root_path.as_bytes()), percent_decode);
@@ -279,21 +279,6 @@ fn fixed(route: &FlatRoute, status: u16) -> Reply {
     };
     let content_type = content_type(name, &route.files.mime).into_owned();
     Reply::Fixed { status, page: route.page.clone(), content_type: content_type.into() }
-}
-
-/// The path, percent-encoded.
-pub(super) fn encoded(path: &[u8]) -> String {
-    let mut encoded = String::with_capacity(path.len());
-    for &byte in path {
-        match byte {
-            b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
-                encoded.push(char::from(byte));
-            }
-            // A String takes everything.
-            _ => _ = write!(encoded, "%{byte:02X}"),
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]
