@@ -59,7 +59,7 @@ pub(crate) use flow::{Flow, Room, WaitEnd};
 pub(crate) use ledger::{Ledger, MemoryGauge, MemoryLeft, ResponseShare};
 pub use reply::Reply;
 pub(crate) use response::{Block, ResponsePart};
-pub(crate) use response_rules::{ResponseRules, RuledStart};
+pub(crate) use response_rules::{FilteredStart, ResponseRules};
 pub(crate) use response_spool::ResponseSpool;
 pub(crate) use router::{Decision, HttpsRedirect};
 pub use routes::Routes;

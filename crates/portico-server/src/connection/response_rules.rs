@@ -27,7 +27,7 @@ pub(crate) struct ResponseRules {
 
 /// How a response begins.
 #[derive(Debug)]
-pub(crate) enum RuledStart<'h> {
+pub(crate) enum FilteredStart<'h> {
     /// With this head; the content is as the application makes it.
     Plain(Cow<'h, ResponseHead>),
     /// With this head; the content is what the encoder makes of the application's.
@@ -54,17 +54,17 @@ impl ResponseRules {
     }
 
     /// How the response to which the application has given `head` begins.
-    pub(crate) fn start<'h>(&self, head: &'h ResponseHead) -> RuledStart<'h> {
+    pub(crate) fn start<'h>(&self, head: &'h ResponseHead) -> FilteredStart<'h> {
         if let Some(page) = self.page(head.status) {
             let head = without_content(head, page.len());
             let page = Block::Shared(Box::new(Bytes::from_owner(Arc::clone(page))));
-            return RuledStart::Replaced(Box::new(head), page);
+            return FilteredStart::Replaced(Box::new(head), page);
         }
-        let Some(accepted) = &self.accepted else { return RuledStart::Plain(Cow::Borrowed(head)) };
+        let Some(accepted) = &self.accepted else { return FilteredStart::Plain(Cow::Borrowed(head)) };
         let facts = ResponseFacts::of(head.status, head.length, head.fields.iter());
         match facts.compressible(accepted) {
-            Compressible::No => RuledStart::Plain(Cow::Borrowed(head)),
-            Compressible::NotForClient => RuledStart::Plain(Cow::Owned(varied(head, Representation::Own))),
+            Compressible::No => FilteredStart::Plain(Cow::Borrowed(head)),
+            Compressible::NotForClient => FilteredStart::Plain(Cow::Owned(varied(head, Representation::Own))),
             // Caches find by its tag what they have: it must be the one that came with that.
             Compressible::Unchanged => {
                 let tag = head.fields.get(b"etag").and_then(weak_tag);
@@ -72,15 +72,15 @@ impl ResponseRules {
                     true => Representation::Absent,
                     false => Representation::Own,
                 };
-                RuledStart::Plain(Cow::Owned(varied(head, about)))
+                FilteredStart::Plain(Cow::Owned(varied(head, about)))
             }
             Compressible::With(coding) => match Encoder::new(coding, padding()) {
                 Ok(encoder) => {
                     let head = varied(head, Representation::Encoded(coding));
-                    RuledStart::Encoded(Box::new(head), Box::new(encoder))
+                    FilteredStart::Encoded(Box::new(head), Box::new(encoder))
                 }
                 // There is no memory for it.
-                Err(_) => RuledStart::Plain(Cow::Owned(varied(head, Representation::Own))),
+                Err(_) => FilteredStart::Plain(Cow::Owned(varied(head, Representation::Own))),
             },
         }
     }

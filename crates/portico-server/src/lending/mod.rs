@@ -23,9 +23,9 @@ mod application;
 mod call_duration;
 mod control;
 mod message;
+mod output_filter;
 mod poller;
 mod responder;
-mod ruled;
 mod standby;
 mod waits;
 

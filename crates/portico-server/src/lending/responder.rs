@@ -13,7 +13,7 @@ use portico_log::Reason;
 use portico_proto::{Fields, ResponseHead};
 
 use super::Lending;
-use super::ruled::Ruled;
+use super::output_filter::OutputFilter;
 use super::waits::Outlook;
 use crate::connection::{
     Block, Flow, Reply, RequestKey, ResponsePart, ResponseRules, ResponseShare, ResponseSpool, Room, WaitEnd,
@@ -31,7 +31,7 @@ pub struct Responder {
     key: RequestKey,
     pub(super) state: ResponderState,
     /// What the request's route does to the response; `None` once that is nothing.
-    pub(super) ruled: Option<Box<Ruled>>,
+    pub(super) filter: Option<Box<OutputFilter>>,
     flow: Option<Arc<Flow>>,
     /// What of the response goes through a file, from the moment on at which its client was too slow.
     spool: Option<Arc<ResponseSpool>>,
@@ -99,12 +99,12 @@ impl Responder {
         let (flow, spool, memory_left) = (None, None, memory_bytes as usize);
         let (is_whole, announced, goes_on, handed) = (false, None, false, None);
         let state = ResponderState::Open;
-        let ruled = rules.map(|rules| Box::new(Ruled::Awaited(rules)));
+        let filter = rules.map(|rules| Box::new(OutputFilter::Pending(rules)));
         Self {
             lending,
             key,
             state,
-            ruled,
+            filter,
             flow,
             spool,
             memory_left,
@@ -162,8 +162,8 @@ impl Responder {
     /// # Errors
     /// [`Gone`].
     pub fn start(&mut self, head: &ResponseHead, block: &[u8]) -> Result<(), Gone> {
-        if self.ruled.is_some() {
-            return self.start_ruled(head, Block::Borrowed(block));
+        if self.filter.is_some() {
+            return self.start_filtered(head, Block::Borrowed(block));
         }
         self.start_with(head, Block::Borrowed(block))
     }
@@ -205,8 +205,8 @@ impl Responder {
     /// # Errors
     /// [`Gone`].
     pub fn start_shared(&mut self, head: &ResponseHead, block: Bytes) -> Result<(), Gone> {
-        if self.ruled.is_some() {
-            return self.start_ruled(head, Block::Borrowed(&block));
+        if self.filter.is_some() {
+            return self.start_filtered(head, Block::Borrowed(&block));
         }
         self.start_with(head, Block::Shared(Box::new(block)))
     }
@@ -217,7 +217,7 @@ impl Responder {
     /// # Errors
     /// [`Gone`].
     pub fn send(&mut self, block: &[u8]) -> Result<(), Gone> {
-        if self.ruled.is_some() { self.send_ruled(block) } else { self.send_plain(block) }
+        if self.filter.is_some() { self.send_filtered(block) } else { self.send_plain(block) }
     }
 
     pub(super) fn send_plain(&mut self, block: &[u8]) -> Result<(), Gone> {
@@ -241,8 +241,8 @@ impl Responder {
     /// # Errors
     /// [`Gone`].
     pub fn send_shared(&mut self, block: Bytes) -> Result<(), Gone> {
-        if self.ruled.is_some() {
-            return self.send_ruled(&block);
+        if self.filter.is_some() {
+            return self.send_filtered(&block);
         }
         if self.is_gone() {
             return Err(Gone);
@@ -330,8 +330,8 @@ impl Responder {
     /// # Errors
     /// [`Gone`].
     pub fn send_file(&mut self, file: File, offset: u64, length: u64) -> Result<(), Gone> {
-        if self.ruled.is_some() {
-            return self.send_file_ruled(&file, offset, length);
+        if self.filter.is_some() {
+            return self.send_file_filtered(&file, offset, length);
         }
         if self.is_spooling() {
             return self.store_file(&file, offset, length);
@@ -360,7 +360,7 @@ impl Responder {
 
     /// The response is complete after what has been sent.
     pub fn finish(mut self) {
-        if self.ruled.is_some() && !self.end_ruled() {
+        if self.filter.is_some() && !self.end_filtered() {
             return;
         }
         self.state = ResponderState::Finished;
@@ -370,18 +370,18 @@ impl Responder {
     /// Sends head and whole body and finishes, in one step: the path of most responses. May be held back for up to
     /// half a millisecond while other requests wait, to be written together with their responses.
     pub fn respond(self, head: &ResponseHead, body: &[u8]) {
-        match self.ruled {
+        match self.filter {
             None => self.respond_with(head, Block::Borrowed(body)),
-            Some(_) => self.respond_ruled(head, Block::Borrowed(body)),
+            Some(_) => self.respond_filtered(head, Block::Borrowed(body)),
         }
     }
 
     /// As [`Responder::respond`], with a body that is kept rather than copied where the client does not take it
     /// at once.
     pub fn respond_shared(self, head: &ResponseHead, body: Bytes) {
-        match self.ruled {
+        match self.filter {
             None => self.respond_with(head, Block::Shared(Box::new(body))),
-            Some(_) => self.respond_ruled(head, Block::Shared(Box::new(body))),
+            Some(_) => self.respond_filtered(head, Block::Shared(Box::new(body))),
         }
     }
 

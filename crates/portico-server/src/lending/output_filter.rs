@@ -13,13 +13,14 @@ use portico_log::{Occurrences, Reason};
 use portico_proto::ResponseHead;
 
 use super::responder::{Gone, PIECE_BYTES_MAX, Responder, ResponderState};
-use crate::connection::{Block, ResponsePart, ResponseRules, RuledStart};
+use crate::connection::{Block, FilteredStart, ResponsePart, ResponseRules};
 
-/// How far a response has got to which a route does something.
+/// What stands between the application and the engine where a route compresses a response or replaces it. The
+/// responder owns it; it never holds back a block that the application has handed over.
 #[derive(Debug)]
-pub(super) enum Ruled {
+pub(super) enum OutputFilter {
     /// Its head decides.
-    Awaited(Box<ResponseRules>),
+    Pending(Box<ResponseRules>),
     /// It is compressed.
     Encoded(Encoding),
     /// It has been sent, and what the application makes goes nowhere.
@@ -56,20 +57,22 @@ impl Encoding {
 impl Responder {
     /// As [`Responder::start`], where the route has something to say.
     #[cold]
-    pub(super) fn start_ruled(&mut self, head: &ResponseHead, block: Block<'_>) -> Result<(), Gone> {
+    pub(super) fn start_filtered(&mut self, head: &ResponseHead, block: Block<'_>) -> Result<(), Gone> {
         let Some(rules) = self.take_rules() else { return Ok(()) };
         match rules.start(head) {
-            RuledStart::Plain(head) => self.start_with(&head, block),
-            RuledStart::Replaced(head, body) => {
+            FilteredStart::Plain(head) => self.start_with(&head, block),
+            FilteredStart::Replaced(head, body) => {
                 self.state = ResponderState::Finished;
-                self.ruled = Some(Box::new(Ruled::Replaced));
+                self.filter = Some(Box::new(OutputFilter::Replaced));
                 let head = std::borrow::Cow::Owned(*head);
                 self.hand(ResponsePart::Whole { head, body })
             }
-            RuledStart::Encoded(head, _) if rules.is_head() => self.start_with(&head, Block::Borrowed(b"")),
-            RuledStart::Encoded(new_head, encoder) => {
+            FilteredStart::Encoded(head, _) if rules.is_head() => {
+                self.start_with(&head, Block::Borrowed(b""))
+            }
+            FilteredStart::Encoded(new_head, encoder) => {
                 self.announced = head.length;
-                self.ruled = Some(Box::new(Ruled::Encoded(Encoding::new(encoder))));
+                self.filter = Some(Box::new(OutputFilter::Encoded(Encoding::new(encoder))));
                 self.encode_block(Some(&new_head), &block)
             }
         }
@@ -77,9 +80,9 @@ impl Responder {
 
     /// As [`Responder::send`], likewise.
     #[cold]
-    pub(super) fn send_ruled(&mut self, block: &[u8]) -> Result<(), Gone> {
-        match self.ruled.as_deref() {
-            Some(Ruled::Replaced) => Ok(()),
+    pub(super) fn send_filtered(&mut self, block: &[u8]) -> Result<(), Gone> {
+        match self.filter.as_deref() {
+            Some(OutputFilter::Replaced) => Ok(()),
             _ if self.is_gone() => Err(Gone),
             _ if block.is_empty() => Ok(()),
             _ => self.encode_block(None, block),
@@ -88,19 +91,19 @@ impl Responder {
 
     /// As [`Responder::respond`], likewise.
     #[cold]
-    pub(super) fn respond_ruled(mut self, head: &ResponseHead, body: Block<'_>) {
+    pub(super) fn respond_filtered(mut self, head: &ResponseHead, body: Block<'_>) {
         let Some(rules) = self.take_rules() else { return };
         let (new_head, mut encoder) = match rules.start(head) {
-            RuledStart::Plain(head) => return self.respond_with(&head, body),
-            RuledStart::Replaced(head, page) => return self.respond_with(&head, page),
-            RuledStart::Encoded(head, _) if rules.is_head() => {
+            FilteredStart::Plain(head) => return self.respond_with(&head, body),
+            FilteredStart::Replaced(head, page) => return self.respond_with(&head, page),
+            FilteredStart::Encoded(head, _) if rules.is_head() => {
                 return self.respond_with(&head, Block::Borrowed(b""));
             }
-            RuledStart::Encoded(head, encoder) => (head, encoder),
+            FilteredStart::Encoded(head, encoder) => (head, encoder),
         };
         if body.len() > PIECE_BYTES_MAX {
             (self.is_whole, self.announced) = (true, Some(body.len() as u64));
-            self.ruled = Some(Box::new(Ruled::Encoded(Encoding::new(encoder))));
+            self.filter = Some(Box::new(OutputFilter::Encoded(Encoding::new(encoder))));
             if self.encode_block(Some(&new_head), &body).is_ok() {
                 self.finish();
             }
@@ -123,13 +126,13 @@ impl Responder {
     /// As [`Responder::send_file`], likewise: the file passes through memory, in pieces. nginx does the same; the
     /// exports for which sendfile was made are what becomes smallest.
     #[cold]
-    pub(super) fn send_file_ruled(
+    pub(super) fn send_file_filtered(
         &mut self,
         file: &File,
         mut offset: u64,
         mut left: u64,
     ) -> Result<(), Gone> {
-        if !matches!(self.ruled.as_deref(), Some(Ruled::Encoded(_))) {
+        if !matches!(self.filter.as_deref(), Some(OutputFilter::Encoded(_))) {
             return Ok(());
         }
         let mut piece = vec![0; left.min(PIECE_BYTES_MAX as u64) as usize];
@@ -144,7 +147,7 @@ impl Responder {
                 }
                 // It is shorter than it was: no client must take it for the whole.
                 _ => {
-                    self.ruled = Some(Box::new(Ruled::Broken));
+                    self.filter = Some(Box::new(OutputFilter::Broken));
                     break;
                 }
             }
@@ -154,25 +157,25 @@ impl Responder {
 
     /// Completes the content; `false` if the response is not to be finished any more.
     #[cold]
-    pub(super) fn end_ruled(&mut self) -> bool {
-        match self.ruled.as_deref() {
-            Some(Ruled::Replaced) => false,
-            Some(Ruled::Broken) => {
+    pub(super) fn end_filtered(&mut self) -> bool {
+        match self.filter.as_deref() {
+            Some(OutputFilter::Replaced) => false,
+            Some(OutputFilter::Broken) => {
                 let _ = self.break_off();
                 false
             }
             // The client may have left: then there is nothing to finish, which the engine knows.
-            Some(Ruled::Encoded(_)) => {
+            Some(OutputFilter::Encoded(_)) => {
                 let _ = self.encode_piece(None, b"", Flush::Finish);
                 self.state != ResponderState::Finished
             }
-            Some(Ruled::Awaited(_)) | None => true,
+            Some(OutputFilter::Pending(_)) | None => true,
         }
     }
 
     fn take_rules(&mut self) -> Option<Box<ResponseRules>> {
-        match self.ruled.take().map(|ruled| *ruled) {
-            Some(Ruled::Awaited(rules)) => Some(rules),
+        match self.filter.take().map(|filter| *filter) {
+            Some(OutputFilter::Pending(rules)) => Some(rules),
             _ => None,
         }
     }
@@ -190,8 +193,8 @@ impl Responder {
     }
 
     fn encode_piece(&mut self, head: Option<&ResponseHead>, piece: &[u8], flush: Flush) -> Result<(), Gone> {
-        let Some(mut ruled) = self.ruled.take() else { return Ok(()) };
-        let Ruled::Encoded(encoding) = &mut *ruled else { return Ok(()) };
+        let Some(mut filter) = self.filter.take() else { return Ok(()) };
+        let OutputFilter::Encoded(encoding) = &mut *filter else { return Ok(()) };
         let Encoding { encoder, output, unflushed } = encoding;
         *unflushed += piece.len();
         let (work_bytes, mut encoded) = (*unflushed, Ok(()));
@@ -216,7 +219,7 @@ impl Responder {
         };
         output.clear();
         output.shrink_to(OUTPUT_BYTES_KEPT);
-        self.ruled = Some(ruled);
+        self.filter = Some(filter);
         sent
     }
 
