@@ -19,12 +19,14 @@ mod stacks;
 mod static_folders;
 mod status;
 mod table;
+mod words;
 
 use std::io;
 
 use portico_config::ServerCommand;
+use portico_insight::ReadTime;
 use portico_metrics::TextFormat;
-use portico_supervisor::{Scoreboard, now_nanos};
+use portico_supervisor::Scoreboard;
 
 pub use dev_cert::make as make_dev_cert;
 pub use hash_password::make as make_password_hash;
@@ -57,8 +59,8 @@ pub fn run<E>(command: ServerCommand, pause: Pause<'_, E>) -> Result<Output, E> 
         Err(error) => return Ok(Output::failure(unreadable(pid, &error))),
     };
     match command {
-        ServerCommand::Status(_) => Ok(Output::of(status::tell(&board, now_nanos()))),
-        ServerCommand::StatusJson(_) => Ok(Output::of(report::status(&board, now_nanos()))),
+        ServerCommand::Status(_) => Ok(Output::of(status::tell(&board, ReadTime::now()))),
+        ServerCommand::StatusJson(_) => Ok(Output::of(report::status(&board, ReadTime::now()))),
         ServerCommand::Metrics(_) => Ok(Output::of(report::metrics(&board, TextFormat::OpenMetrics))),
         ServerCommand::MetricsOfPrometheus(_) => {
             Ok(Output::of(report::metrics(&board, TextFormat::Prometheus)))

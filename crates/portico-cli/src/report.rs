@@ -3,68 +3,58 @@
 //! Both go through the table of metrics and name none of its rows. Names and meanings are those of
 //! docs/reference/metrics.md.
 
-use portico_metrics::{Counter, Number, Reading, SlotReading, TextFormat};
-use portico_supervisor::{Scoreboard, SlotField, SupervisorField, thread_name};
+use portico_insight::{ReadTime, Snapshot};
+use portico_metrics::{Number, Reading, SlotReading, TextFormat};
+use portico_supervisor::{Scoreboard, SlotField};
 use serde_json::{Map, Value as Json, json};
 
-use crate::status::{interpreters, silent, slot_state, supervisor_state, thread_state};
+use crate::words::{phase, server_state};
 
 /// All metrics as text.
 pub(crate) fn metrics(board: &Scoreboard, format: TextFormat) -> String {
     reading(board).text(format)
 }
 
-/// The server, its workers and the requests that they are answering, as `board` has them at `now`, in nanoseconds
-/// of the machine's clock.
-pub(crate) fn status(board: &Scoreboard, now: u64) -> String {
-    let since = |then: u64| if then == 0 { Json::Null } else { json!(now.saturating_sub(then) as f64 / 1e9) };
-    let workers = board.slots().filter(|(_, slot)| slot.get(SlotField::Pid) != 0).map(|(number, slot)| {
+/// The server, its workers and the requests that they are answering, as `board` has them at `now`.
+pub(crate) fn status(board: &Scoreboard, now: ReadTime) -> String {
+    let snapshot = Snapshot::read(board, now);
+    let workers = snapshot.slots.iter().map(|slot| {
+        let metrics = board.slot(slot.slot).map(|row| by_name(&Reading::numbers_of_worker(row.metrics())));
         json!({
-            "slot": number,
-            "pid": slot.get(SlotField::Pid),
-            "state": slot_state(slot.state()),
-            "silent": silent(slot, now).is_some(),
-            "generation": slot.get(SlotField::Generation),
-            "uptime_seconds": since(slot.get(SlotField::StartedNanos)),
-            "heartbeat_seconds": since(slot.get(SlotField::HeartbeatNanos)),
-            "metrics": by_name(&Reading::numbers_of_worker(slot.metrics())),
+            "slot": slot.slot,
+            "pid": slot.pid,
+            "state": slot.state,
+            "silent": slot.silent_seconds().is_some(),
+            "generation": slot.generation,
+            "uptime_seconds": slot.uptime_seconds,
+            "heartbeat_seconds": slot.heartbeat_seconds,
+            "metrics": metrics,
         })
     });
-    let pid = board.get(SupervisorField::Pid);
+    let requests = snapshot.requests.iter().map(|request| {
+        json!({
+            "id": request.id,
+            "slot": request.slot,
+            "thread": request.thread,
+            "state": phase(request.phase),
+            "method": request.method,
+            "path": request.path,
+            "client": request.peer,
+            "running_seconds": request.running_seconds(),
+            "queued_seconds": request.queued_seconds,
+        })
+    });
     let told = json!({
-        "pid": if pid == 0 { Json::Null } else { json!(pid) },
-        "state": supervisor_state(board.state()),
-        "uptime_seconds": since(board.get(SupervisorField::StartedNanos)),
-        "reload_under_way": board.get(SupervisorField::ReloadsAsked) > board.metrics().total(Counter::Reloads),
-        "interpreter": interpreters(board),
+        "pid": snapshot.pid,
+        "state": server_state(snapshot.state),
+        "uptime_seconds": snapshot.uptime_seconds,
+        "reload_under_way": snapshot.reload.under_way,
+        "interpreter": snapshot.python,
         "metrics": by_name(&reading(board).numbers(false)),
         "workers": workers.collect::<Vec<_>>(),
-        "requests": requests(board, now),
+        "requests": requests.collect::<Vec<_>>(),
     });
     format!("{told:#}\n")
-}
-
-fn requests(board: &Scoreboard, now: u64) -> Vec<Json> {
-    let mut requests = Vec::new();
-    for (number, slot) in board.slots().filter(|(_, slot)| slot.get(SlotField::Pid) != 0) {
-        for (index, thread) in slot.threads().enumerate() {
-            let Some(running) = thread.running() else { continue };
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let seconds = now.saturating_sub(running.begun_nanos) as f64 / 1e9;
-            requests.push(json!({
-                "slot": number,
-                "thread": thread_name(index),
-                "state": thread_state(running.state),
-                "method": text(&running.method),
-                // Without the query, which may hold secrets.
-                "path": text(running.path()),
-                "client": running.peer.map(|peer| peer.to_string()),
-                "running_seconds": seconds,
-                "queued_seconds": running.queued_nanos as f64 / 1e9,
-            }));
-        }
-    }
-    requests
 }
 
 fn reading(board: &Scoreboard) -> Reading<'_> {
@@ -102,12 +92,16 @@ fn by_name(numbers: &[Number]) -> Json {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use portico_metrics::{Gauge, ReloadResult, ThreadUse};
-    use portico_supervisor::{Note, SlotState, SupervisorState};
+    use portico_metrics::{Counter, Gauge, ReloadResult, ThreadUse};
+    use portico_supervisor::{Note, SlotState, SupervisorField, SupervisorState};
 
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
+
+    fn at(second: u64) -> ReadTime {
+        ReadTime { nanos: second * SECOND, unix_time: 0.0 }
+    }
 
     fn board() -> Scoreboard {
         let board = Scoreboard::create(3, 2).unwrap();
@@ -142,7 +136,7 @@ mod tests {
 
     #[test]
     fn status_has_every_number_once_by_its_name() {
-        let told: Json = serde_json::from_str(&status(&board(), 160 * SECOND)).unwrap();
+        let told: Json = serde_json::from_str(&status(&board(), at(160))).unwrap();
         assert_eq!(
             (&told["pid"], &told["state"], &told["uptime_seconds"]),
             (&json!(4710), &json!("serving"), &json!(60.0))
@@ -155,6 +149,7 @@ mod tests {
             (&worker["slot"], &worker["pid"], &worker["state"]),
             (&json!(0), &json!(4711), &json!("ready"))
         );
+        assert_eq!(worker["silent"], false);
         assert_eq!((&worker["uptime_seconds"], &worker["heartbeat_seconds"]), (&json!(10.0), &Json::Null));
         assert_eq!(worker["metrics"]["portico_calls_total"], 2, "its own");
         assert_eq!(worker["metrics"]["portico_workers"], Json::Null, "that is the server's");
@@ -162,11 +157,11 @@ mod tests {
 
     #[test]
     fn status_tells_requests_without_their_query() {
-        let text = status(&board(), 160 * SECOND);
+        let text = status(&board(), at(160));
         let told: Json = serde_json::from_str(&text).unwrap();
         let request = json!({
-            "slot": 0, "thread": "portico-2", "state": "running", "method": "GET", "path": "/a\"\u{fffd}",
-            "client": "192.0.2.7", "running_seconds": 2.0, "queued_seconds": 0.25,
+            "id": "0-2-2", "slot": 0, "thread": "portico-2", "state": "running", "method": "GET",
+            "path": "/a\"\u{fffd}", "client": "192.0.2.7", "running_seconds": 2.0, "queued_seconds": 0.25,
         });
         assert_eq!(told["requests"], json!([request]));
         assert!(!text.contains("secret"));
@@ -176,7 +171,7 @@ mod tests {
     fn reloads_are_under_way_until_they_have_ended() {
         let board = board();
         let under_way = || {
-            let told: Json = serde_json::from_str(&status(&board, 160 * SECOND)).unwrap();
+            let told: Json = serde_json::from_str(&status(&board, at(160))).unwrap();
             told["reload_under_way"].as_bool().unwrap()
         };
         assert!(!under_way());

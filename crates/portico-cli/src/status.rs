@@ -3,34 +3,28 @@
 use std::fmt::Write as _;
 
 use portico_edge::limit::forgotten;
-use portico_metrics::{Buckets, Counter, Gauge, Histogram, ReloadResult, ThreadUse, quantile_nanos};
-use portico_supervisor::{
-    Interpreter, Running, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, ThreadState,
-    WorkerSlot, thread_name,
-};
+use portico_insight::{ReadTime, Snapshot};
+use portico_metrics::{Buckets, Counter, Histogram, quantile_nanos};
+use portico_supervisor::Scoreboard;
 
-use crate::table::{TextTable, cut, memory, time};
-
-/// A worker that has not shown that it lives for so long is said to be silent.
-const SILENT_AFTER: u64 = 3_000_000_000;
+use crate::table::{TextTable, cut, memory, time, time_of_seconds};
+use crate::words::{phase, request_line, server_state, worker_state};
 
 /// Characters of a request that are shown.
 const REQUEST_WIDTH: usize = 48;
 
-/// What `board` says at `now`, in nanoseconds of the machine's clock.
-pub(crate) fn tell(board: &Scoreboard, now: u64) -> String {
-    let mut text = heading(board, now);
-    if let Some(line) = interpreters(board) {
+/// What `board` says at `now`.
+pub(crate) fn tell(board: &Scoreboard, now: ReadTime) -> String {
+    let snapshot = Snapshot::read(board, now);
+    let mut text = heading(&snapshot);
+    for line in [snapshot.python.clone(), limits(board)].into_iter().flatten() {
         let _ = writeln!(text, "{line}");
     }
-    if let Some(line) = limits(board) {
-        let _ = writeln!(text, "{line}");
-    }
-    let workers = workers(board, now);
+    let workers = workers(board, &snapshot);
     if !workers.is_empty() {
         let _ = write!(text, "\n{workers}");
     }
-    let requests = requests(board, now);
+    let requests = requests(&snapshot);
     match requests.is_empty() {
         true => text.push_str("\nNo request is running.\n"),
         false => {
@@ -40,55 +34,31 @@ pub(crate) fn tell(board: &Scoreboard, now: u64) -> String {
     text
 }
 
-/// The server's state in a word.
-pub(crate) fn supervisor_state(state: SupervisorState) -> &'static str {
-    match state {
-        SupervisorState::Booting => "starting",
-        SupervisorState::Serving => "serving",
-        SupervisorState::Stopping => "stopping",
-    }
-}
-
-fn heading(board: &Scoreboard, now: u64) -> String {
-    let state = supervisor_state(board.state());
-    let up = time(now.saturating_sub(board.get(SupervisorField::StartedNanos)));
-    let pid = match board.get(SupervisorField::Pid) {
-        0 => "portico.serve".to_owned(),
-        pid => format!("portico {pid}"),
+fn heading(snapshot: &Snapshot) -> String {
+    let (state, up) = (server_state(snapshot.state), time_of_seconds(snapshot.uptime_seconds));
+    let pid = match snapshot.pid {
+        None => "portico.serve".to_owned(),
+        Some(pid) => format!("portico {pid}"),
     };
-    let metrics = board.metrics();
-    let (workers, threads) = (metrics.gauge(Gauge::WorkersWanted), metrics.gauge(Gauge::ThreadsPerWorker));
+    let (workers, threads) = (snapshot.workers_wanted, snapshot.threads_per_worker);
     let mut text = format!(
         "{pid}: {state}, up {up}; {workers} worker{} of {threads} thread{}",
         plural(workers),
         plural(threads)
     );
-    let (reloads, failed) = (metrics.total(Counter::Reloads), metrics.reloads(ReloadResult::Failed));
+    let failed = snapshot.reload.failed;
+    let reloads = snapshot.reload.succeeded.saturating_add(failed);
     if reloads > 0 {
         let _ = write!(text, "; {reloads} reload{}", plural(reloads));
         if failed > 0 {
             let _ = write!(text, ", {failed} failed");
         }
     }
-    if board.get(SupervisorField::ReloadsAsked) > reloads {
+    if snapshot.reload.under_way {
         text.push_str("; a reload is under way");
     }
     text.push('\n');
     text
-}
-
-/// What runs the application; with how many of the workers have had their GIL turned on, where others have not.
-pub(crate) fn interpreters(board: &Scoreboard) -> Option<String> {
-    let workers = board.slots().filter(|(_, slot)| slot.get(SlotField::Pid) != 0);
-    let known: Vec<Interpreter> =
-        workers.filter_map(|(_, slot)| Interpreter::from_number(slot.get(SlotField::Interpreter))).collect();
-    let on = known.iter().filter(|interpreter| interpreter.has_gil_turned_on()).count();
-    let first = known.first()?;
-    Some(match on {
-        0 => first.to_string(),
-        _ if on == known.len() => first.to_string(),
-        _ => format!("{} in {on} of {} workers", first.with_gil_turned_on(), known.len()),
-    })
 }
 
 /// That limits had to forget clients, if they had: the others then have less than they were promised.
@@ -103,67 +73,32 @@ fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 
-fn workers(board: &Scoreboard, now: u64) -> TextTable {
+fn workers(board: &Scoreboard, snapshot: &Snapshot) -> TextTable {
     const RIGHT: &[bool] = &[true, true, false, true, true, true, true, true, true, true, true];
     let heading =
         ["SLOT", "PID", "STATE", "UP", "REQUESTS", "BUSY", "LOST", "QUEUED", "CONNS", "WAIT P99", "MEMORY"];
     let mut table = TextTable::new(&heading, RIGHT);
-    let threads = board.metrics().gauge(Gauge::ThreadsPerWorker);
-    for (number, slot) in board.slots().filter(|(_, slot)| slot.get(SlotField::Pid) != 0) {
-        let metrics = slot.metrics();
-        let (rss, pss) = (metrics.gauge(Gauge::ResidentBytes), metrics.gauge(Gauge::ProportionalBytes));
+    for slot in &snapshot.slots {
+        let Some(metrics) = board.slot(slot.slot).map(|row| row.metrics()) else { continue };
+        let bytes = slot.proportional_bytes.or(slot.resident_bytes).unwrap_or_default();
         table.push(vec![
-            number.to_string(),
-            slot.get(SlotField::Pid).to_string(),
-            match silent(slot, now) {
-                Some(nanos) => format!("silent {}", time(nanos)),
-                None => slot_state(slot.state()).to_owned(),
+            slot.slot.to_string(),
+            slot.pid.to_string(),
+            match slot.silent_seconds() {
+                Some(seconds) => format!("silent {}", time_of_seconds(seconds)),
+                None => worker_state(slot.state).to_owned(),
             },
-            time(now.saturating_sub(slot.get(SlotField::StartedNanos))),
+            time_of_seconds(slot.uptime_seconds),
             metrics.since_start(Counter::Calls).to_string(),
-            format!("{}/{threads}", busy(slot)),
-            metrics.threads(ThreadUse::Lost).to_string(),
-            metrics.gauge(Gauge::QueueLength).to_string(),
-            metrics.gauge(Gauge::Connections).to_string(),
+            format!("{}/{}", slot.busy, slot.threads),
+            slot.lost.to_string(),
+            slot.queued.to_string(),
+            slot.connections.to_string(),
             wait_p99(&metrics.durations_since_start(Histogram::QueueDuration)),
-            memory(if pss > 0 { pss } else { rss } / 1024),
+            memory(bytes / 1024),
         ]);
     }
     table
-}
-
-/// How long a worker that serves has not shown that it lives, if that is too long.
-pub(crate) fn silent(slot: WorkerSlot<'_>, now: u64) -> Option<u64> {
-    let beat = slot.get(SlotField::HeartbeatNanos);
-    let silent = now.saturating_sub(beat);
-    let serves = matches!(slot.state(), SlotState::Ready | SlotState::Retiring);
-    (serves && beat > 0 && silent > SILENT_AFTER).then_some(silent)
-}
-
-/// A worker's state in a word.
-pub(crate) fn slot_state(state: SlotState) -> &'static str {
-    match state {
-        SlotState::Empty => "gone",
-        SlotState::Starting => "starting",
-        SlotState::Ready => "ready",
-        SlotState::Retiring => "retiring",
-    }
-}
-
-/// What a thread is at in a word, while it has a request.
-pub(crate) fn thread_state(state: ThreadState) -> &'static str {
-    match state {
-        ThreadState::Lost => "lost",
-        ThreadState::AwaitingClient => "client",
-        ThreadState::Stream => "websocket",
-        ThreadState::Idle | ThreadState::Running => "running",
-    }
-}
-
-/// Threads that are in a call. From their own records: those are never late.
-fn busy(slot: WorkerSlot<'_>) -> usize {
-    let in_call = |state| matches!(state, ThreadState::Running | ThreadState::AwaitingClient);
-    slot.threads().filter(|thread| in_call(thread.state())).count()
 }
 
 /// What 99 of 100 requests waited less than.
@@ -176,36 +111,23 @@ fn wait_p99(waits: &Buckets) -> String {
     }
 }
 
-fn requests(board: &Scoreboard, now: u64) -> TextTable {
+fn requests(snapshot: &Snapshot) -> TextTable {
     const RIGHT: &[bool] = &[true, false, false, true, true, false, false];
     let heading = ["SLOT", "THREAD", "STATE", "RUNNING", "QUEUED", "REQUEST", "CLIENT"];
     let mut table = TextTable::new(&heading, RIGHT);
-    let mut rows: Vec<(u64, Vec<String>)> = Vec::new();
-    for (number, slot) in board.slots().filter(|(_, slot)| slot.get(SlotField::Pid) != 0) {
-        for (index, thread) in slot.threads().enumerate() {
-            let Some(running) = thread.running() else { continue };
-            rows.push((
-                running.begun_nanos,
-                vec![
-                    number.to_string(),
-                    thread_name(index),
-                    thread_state(running.state).to_owned(),
-                    time(now.saturating_sub(running.begun_nanos)),
-                    time(running.queued_nanos),
-                    cut(&request(&running), REQUEST_WIDTH),
-                    running.peer.map_or_else(|| "-".to_owned(), |peer| peer.to_string()),
-                ],
-            ));
-        }
+    // The oldest come first.
+    for request in &snapshot.requests {
+        table.push(vec![
+            request.slot.to_string(),
+            request.thread.clone(),
+            phase(request.phase).to_owned(),
+            time_of_seconds(request.running_seconds()),
+            time_of_seconds(request.queued_seconds),
+            cut(&request_line(request), REQUEST_WIDTH),
+            request.peer.map_or_else(|| "-".to_owned(), |peer| peer.to_string()),
+        ]);
     }
-    // Those that run longest come first.
-    rows.sort_by_key(|(begun, _)| *begun);
-    rows.into_iter().for_each(|(_, row)| table.push(row));
     table
-}
-
-fn request(running: &Running) -> String {
-    format!("{} {}", running.method.escape_ascii(), running.path().escape_ascii())
 }
 
 #[cfg(test)]
@@ -213,11 +135,16 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
     use std::sync::atomic::Ordering;
 
-    use portico_supervisor::{Gil, Note};
+    use portico_metrics::{Gauge, ReloadResult};
+    use portico_supervisor::{Note, SlotField, SlotState, SupervisorField, SupervisorState, ThreadState};
 
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
+
+    fn at(nanos: u64) -> ReadTime {
+        ReadTime { nanos, unix_time: 0.0 }
+    }
 
     /// Two workers of three threads that have been started at 100 s of the clock.
     fn board() -> Scoreboard {
@@ -252,7 +179,7 @@ mod tests {
 
     #[test]
     fn an_idle_server_is_told_in_full() {
-        let text = tell(&board(), 160 * SECOND);
+        let text = tell(&board(), at(160 * SECOND));
         assert_eq!(text.lines().next(), Some("portico 4710: serving, up 1m 00s; 2 workers of 3 threads"));
         let worker = row(&text, "1  4712");
         assert_eq!(worker, ["1", "4712", "ready", "59.0", "s", "0", "0/3", "0", "0", "0", "-", "-"]);
@@ -263,11 +190,11 @@ mod tests {
     #[test]
     fn clients_that_limits_forgot_are_told() {
         let board = Scoreboard::with_limits(1, 1, 24).unwrap();
-        assert!(!tell(&board, 0).contains("limits"));
+        assert!(!tell(&board, at(0)).contains("limits"));
         board.limits()[0].store(1, Ordering::Relaxed);
-        assert!(tell(&board, 0).contains("limits have forgotten 1 client for others (--limit-slots)\n"));
+        assert!(tell(&board, at(0)).contains("limits have forgotten 1 client for others (--limit-slots)\n"));
         board.limits()[0].store(7, Ordering::Relaxed);
-        assert!(tell(&board, 0).contains("limits have forgotten 7 clients for others"));
+        assert!(tell(&board, at(0)).contains("limits have forgotten 7 clients for others"));
     }
 
     #[test]
@@ -275,7 +202,7 @@ mod tests {
         let board = board();
         begin(&board, 0, 1, b"/young?secret=1", 159 * SECOND);
         begin(&board, 1, 0, b"/old", 150 * SECOND);
-        let text = tell(&board, 160 * SECOND);
+        let text = tell(&board, at(160 * SECOND));
         let requests: Vec<_> = text.lines().filter(|line| line.contains("GET")).collect();
         assert_eq!(requests.len(), 2, "{text}");
         assert!(requests[0].contains("portico-1") && requests[0].contains("10.0 s"), "{text}");
@@ -287,12 +214,12 @@ mod tests {
     #[test]
     fn a_worker_without_heartbeat_is_silent() {
         let board = board();
-        let at = |now| tell(&board, now);
-        assert!(!at(160 * SECOND + SILENT_AFTER).contains("silent"));
-        assert!(at(160 * SECOND + SILENT_AFTER + 1).contains("silent 3.0 s"));
+        let told = |now| tell(&board, at(now));
+        assert!(!told(163 * SECOND).contains("silent"));
+        assert!(told(163 * SECOND + 1_000).contains("silent 3.0 s"));
         board.slot(0).unwrap().set(SlotField::HeartbeatNanos, 0);
         board.slot(1).unwrap().set(SlotField::State, SlotState::Starting as u64);
-        assert!(!at(200 * SECOND).contains("silent"), "one that imports shows no heartbeat yet");
+        assert!(!told(200 * SECOND).contains("silent"), "one that imports shows no heartbeat yet");
     }
 
     #[test]
@@ -304,7 +231,7 @@ mod tests {
             begin(&board, 0, thread, b"/", (110 + thread as u64) * SECOND);
             board.slot(0).unwrap().thread(thread).unwrap().set_state(state);
         }
-        let text = tell(&board, 160 * SECOND);
+        let text = tell(&board, at(160 * SECOND));
         let states: Vec<_> = text
             .lines()
             .filter(|line| line.contains("GET"))
@@ -317,7 +244,7 @@ mod tests {
     #[test]
     fn reloads_are_told_with_those_that_failed() {
         let board = board();
-        let heading = || tell(&board, 160 * SECOND).lines().next().unwrap().to_owned();
+        let heading = || tell(&board, at(160 * SECOND)).lines().next().unwrap().to_owned();
         board.set(SupervisorField::ReloadsAsked, 1);
         assert!(heading().ends_with("of 3 threads; a reload is under way"), "{}", heading());
         board.metrics().add_reloads(ReloadResult::Succeeded, 1);
@@ -329,27 +256,10 @@ mod tests {
     }
 
     #[test]
-    fn the_gil_is_told_where_workers_differ() {
-        let board = board();
-        assert_eq!(interpreters(&board), None, "no worker has looked yet");
-        let set = |number, gil| {
-            let interpreter = Interpreter::new(0x030E_00F0, gil).to_number();
-            board.slot(number).unwrap().set(SlotField::Interpreter, interpreter);
-        };
-        set(0, Gil::Off);
-        set(1, Gil::Off);
-        assert_eq!(interpreters(&board).unwrap(), "Python 3.14.0 free-threaded, GIL off");
-        set(1, Gil::On);
-        assert_eq!(interpreters(&board).unwrap(), "Python 3.14.0 free-threaded, GIL on in 1 of 2 workers");
-        set(0, Gil::On);
-        assert_eq!(interpreters(&board).unwrap(), "Python 3.14.0 free-threaded, GIL on");
-    }
-
-    #[test]
     fn the_wait_is_that_of_99_in_100() {
         let board = board();
         let metrics = board.slot(0).unwrap().metrics();
-        let wait = || row(&tell(&board, 160 * SECOND), "0  4711")[10..].join(" ");
+        let wait = || row(&tell(&board, at(160 * SECOND)), "0  4711")[10..].join(" ");
         let record = |count, nanos| (0..count).for_each(|_| metrics.record(Histogram::QueueDuration, nanos));
         record(1, 3_000_000);
         metrics.begin_worker();

@@ -48,6 +48,11 @@ pub(crate) fn time(nanos: u64) -> String {
     }
 }
 
+/// The same of seconds.
+pub(crate) fn time_of_seconds(seconds: f64) -> String {
+    time((seconds * 1e9) as u64)
+}
+
 /// Memory as `85 MiB`; `-` if it has not been measured.
 pub(crate) fn memory(kib: u64) -> String {
     match kib {

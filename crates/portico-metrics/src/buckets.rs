@@ -95,6 +95,12 @@ const fn upper_bounds() -> [u64; BUCKETS] {
     bounds
 }
 
+/// The upper bound of each bucket in nanoseconds: the least duration that is longer than those in it. The last
+/// bucket has none: `u64::MAX`.
+pub fn bucket_bounds_nanos() -> &'static Buckets {
+    &UPPER_NANOS
+}
+
 /// The bucket that a duration belongs to.
 #[inline]
 pub(crate) fn bucket_of(nanos: u64) -> usize {

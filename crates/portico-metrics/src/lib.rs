@@ -17,7 +17,7 @@ mod reading;
 mod reference;
 mod table;
 
-pub use buckets::{Buckets, octave_counts, quantile_nanos};
+pub use buckets::{Buckets, bucket_bounds_nanos, octave_counts, quantile_nanos};
 pub use cells::{GAUGE_WORDS, METRIC_WORDS, Metrics};
 pub use labels::{LogSeverity, Method, ReloadResult, ThreadUse};
 pub use metric::{Metric, StatsdForm, StatsdName};

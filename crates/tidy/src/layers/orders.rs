@@ -30,7 +30,11 @@ pub(super) const CRATES: &[(&str, &[&str])] = &[
     ("portico-static", &["portico_config", "portico_edge", "portico_proto"]),
     ("portico-reload", &["portico_config"]),
     ("portico-supervisor", &["portico_config", "portico_files", "portico_metrics", "portico_os"]),
-    ("portico-cli", &["portico_config", "portico_edge", "portico_metrics", "portico_supervisor"]),
+    ("portico-insight", &["portico_metrics", "portico_supervisor"]),
+    (
+        "portico-cli",
+        &["portico_config", "portico_edge", "portico_insight", "portico_metrics", "portico_supervisor"],
+    ),
     (
         "portico-worker",
         &[
@@ -80,7 +84,7 @@ pub(super) const ORDERS: &[Order] = &[
     Order {
         folder: "portico-cli/src",
         rows: &[
-            &["output", "pause", "table"],
+            &["output", "pause", "table", "words"],
             &["dev_cert", "hash_password", "maintenance", "replacement", "routes", "stacks", "status"],
             &["report", "static_folders"],
         ],
@@ -140,6 +144,10 @@ pub(super) const ORDERS: &[Order] = &[
     Order {
         folder: "portico-files/src",
         rows: &[&["owner"], &["exposure"], &["folder_entry"], &["exposed", "log", "read"]],
+    },
+    Order {
+        folder: "portico-insight/src",
+        rows: &[&["call_id", "reading"], &["durations", "responses"], &["snapshot"]],
     },
     Order {
         folder: "portico-lending/src",

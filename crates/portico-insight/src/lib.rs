@@ -1,0 +1,16 @@
+//! What of a running server is shown: its commands, `portico top` and the page of `portico web` show the values
+//! that are made here, and no others.
+//!
+//! A [`Snapshot`] is the whole server at one moment as plain values, which serde writes as JSON. Everything is a
+//! function of its arguments: only `Snapshot::read` reads memory, the scoreboard, and only [`ReadTime::now`] asks
+//! a clock.
+#![deny(unreachable_pub)]
+#![forbid(unsafe_code)]
+
+mod call_id;
+mod durations;
+mod reading;
+mod responses;
+mod snapshot;
+
+pub use snapshot::{ReadTime, RequestPhase, ServerState, ShownRequest, Snapshot, WorkerState};
