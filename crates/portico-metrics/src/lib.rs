@@ -15,6 +15,7 @@ mod metric;
 mod openmetrics;
 mod reading;
 mod reference;
+mod route_durations;
 mod table;
 
 pub use buckets::{Buckets, bucket_bounds_nanos, octave_counts, quantile_nanos};
@@ -24,4 +25,5 @@ pub use metric::{Metric, StatsdForm, StatsdName};
 pub use openmetrics::TextFormat;
 pub use reading::{Number, Reading, SlotReading};
 pub use reference::reference;
+pub use route_durations::{RouteDurations, SERIES_WORDS, route_text};
 pub use table::{Counter, Gauge, Histogram, LAYOUT};

@@ -84,8 +84,13 @@ fn push(text: &mut String, name: &str, labels: &[(&str, &str)], value: impl std:
     };
 }
 
+/// A label's value, or a help, as text has it: what an application says may hold anything.
+pub(crate) fn escape_label(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('\n', "\\n").replace('"', "\\\"")
+}
+
 /// Nanoseconds as seconds: `0.005`, `1.0`. Exactly: a sum over years has more digits than a float.
-fn seconds(nanos: u64) -> String {
+pub(crate) fn seconds(nanos: u64) -> String {
     let text = format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000);
     let trimmed = text.trim_end_matches('0');
     if trimmed.ends_with('.') { format!("{trimmed}0") } else { trimmed.to_owned() }

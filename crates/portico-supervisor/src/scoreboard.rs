@@ -14,12 +14,19 @@
 //!   limits       the table of clients
 //!   slot 0       SlotField..., metrics, requests that run at once, thread 0, thread 1, ...
 //!   slot 1       ...
+//!   routes       the names of the application's routes
+//!   room 0       what is larger and mostly empty: see `room.rs`
+//!   room 1       ...
 //! ```
 //!
 //! A slot's *state*, its fields, gauges and threads, is cleared for the next worker. Its *totals* never are: the
 //! next worker goes on adding to them, so a counter never falls.
 
+mod entries;
 mod fields;
+mod inspection;
+mod room;
+mod routes;
 mod thread;
 
 use std::fs::{self, File};
@@ -30,13 +37,21 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use portico_metrics::{GAUGE_WORDS, LAYOUT, METRIC_WORDS, Metrics};
+use portico_metrics::{GAUGE_WORDS, LAYOUT, METRIC_WORDS, Metrics, RouteDurations};
 use portico_os::{is_sealed, sealed_memory};
+use rustix::fs::{FallocateFlags, fallocate};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::descriptors::{is_open_in, parent_of};
 
+pub use entries::{Entries, Entry, EntryPlace, KEY_BYTES_MAX};
 pub use fields::{SlotField, SlotState, SupervisorField, SupervisorState};
+pub use inspection::{
+    Inspection, InspectionKind, InspectionLease, InspectionNumber, InspectionOrder, InspectionOutcome,
+};
+use inspection::PAGE_WORDS;
+use room::{FOUND_BYTES, SlotRoom, room_words};
+pub use routes::{OTHER_ROUTE, ROUTE_BYTES_MAX, ROUTE_NUMBERS, ROUTES_MAX, RouteNumber, RouteTable};
 use thread::THREAD_WORDS;
 pub use thread::{Note, Running, ThreadRecord, ThreadState, thread_count, thread_name};
 
@@ -70,10 +85,11 @@ struct BoardLayout {
 pub struct WorkerSlot<'a> {
     words: &'a [AtomicU64],
     threads: usize,
+    room: SlotRoom<'a>,
 }
 
 /// "portico" and the version of the layout.
-const MAGIC: u64 = u64::from_le_bytes(*b"portico\x03");
+const MAGIC: u64 = u64::from_le_bytes(*b"portico\x04");
 
 /// Its name, under which [`Scoreboard::attach`] finds it among a process' descriptors.
 const NAME: &str = "portico-scoreboard";
@@ -243,7 +259,31 @@ impl Scoreboard {
         let from = SUPERVISOR_WORDS + limit_words + (number as usize).checked_mul(words)?;
         let inside = (number as usize) < slots;
         let words = self.words().get(from..from + words).filter(|_| inside)?;
-        Some(WorkerSlot { words, threads })
+        let room = self.words().get(self.room_at(number)?..).unwrap_or_default();
+        let room = SlotRoom::in_words(room.get(..room_words(threads)?).unwrap_or_default());
+        Some(WorkerSlot { words, threads, room })
+    }
+
+    /// The names of the application's routes.
+    pub fn routes(&self) -> RouteTable<'_> {
+        let from = self.0.layout.slots_end().unwrap_or(usize::MAX);
+        let words = self.words().get(from..from.saturating_add(routes::TABLE_WORDS));
+        RouteTable::in_words(words.unwrap_or_default())
+    }
+
+    /// Where the room of slot `number` begins.
+    fn room_at(&self, number: u32) -> Option<usize> {
+        let rooms = room_words(self.0.layout.threads)?.checked_mul(number as usize)?;
+        self.0.layout.slots_end()?.checked_add(routes::TABLE_WORDS)?.checked_add(rooms)
+    }
+
+    /// Gives the memory back in which the worker in slot `number` has told what it found.
+    pub fn give_back_found(&self, number: u32) {
+        let Some(from) = self.room_at(number).filter(|_| self.slot(number).is_some()) else { return };
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let (from, bytes) = (from as u64 * 8 + FOUND_BYTES.start as u64, FOUND_BYTES.len() as u64);
+        // Where that cannot be done the memory stays in use, and no harm is done.
+        let _ = fallocate(&self.0.file, flags, from, bytes);
     }
 
     /// All slots with their numbers.
@@ -309,6 +349,35 @@ impl<'a> WorkerSlot<'a> {
         let (fields, rest) = self.words.split_at(SLOT_FIELDS);
         fields.iter().chain(&rest[METRIC_WORDS..]).for_each(|word| word.store(0, Ordering::Release));
         self.metrics().begin_worker();
+        self.room.begin_worker();
+    }
+}
+
+/// What is larger than some numbers.
+impl<'a> WorkerSlot<'a> {
+    /// Where the worker is told what to find out about itself.
+    pub fn inspection(self) -> Inspection<'a> {
+        self.room.inspection()
+    }
+
+    /// The metrics of the application, which it keeps itself. The next worker goes on with them.
+    pub fn application_metrics(self) -> Entries<'a> {
+        self.room.application_metrics()
+    }
+
+    /// The durations of the requests of one route.
+    pub fn route_durations(self, route: RouteNumber) -> Option<RouteDurations<'a>> {
+        RouteDurations::in_words(self.room.durations(route))
+    }
+
+    /// Thread `index` has learnt that its request number `sequence` is one of this route.
+    pub fn set_route(self, index: usize, sequence: u64, route: RouteNumber) {
+        self.room.set_route(index, sequence, route);
+    }
+
+    /// The route of request number `sequence` of thread `index`, if the application has told one.
+    pub fn route(self, index: usize, sequence: u64) -> Option<RouteNumber> {
+        self.room.route(index, sequence)
     }
 }
 
@@ -321,9 +390,16 @@ fn metrics(words: &[AtomicU64]) -> Metrics<'_> {
 }
 
 impl BoardLayout {
-    fn word_count(self) -> Option<usize> {
+    /// Where the slots end, and what is larger begins: at a page.
+    fn slots_end(self) -> Option<usize> {
         let slots = slot_words(self.threads)?.checked_mul(self.slots)?;
-        slots.checked_add(self.limit_words)?.checked_add(SUPERVISOR_WORDS)
+        let words = slots.checked_add(self.limit_words)?.checked_add(SUPERVISOR_WORDS)?;
+        words.checked_next_multiple_of(PAGE_WORDS)
+    }
+
+    fn word_count(self) -> Option<usize> {
+        let rooms = room_words(self.threads)?.checked_mul(self.slots)?;
+        self.slots_end()?.checked_add(routes::TABLE_WORDS)?.checked_add(rooms)
     }
 }
 
@@ -489,6 +565,46 @@ mod tests {
         assert_eq!((metrics.total(Counter::Calls), metrics.since_start(Counter::Calls)), (3, 0));
         assert!(board.slot(0).unwrap().words.iter().all(|word| word.load(Ordering::Relaxed) == 0));
         assert_eq!(board.metrics().total(Counter::Calls), 0);
+    }
+
+    #[test]
+    fn each_slot_has_a_room_of_its_own() {
+        let board = Scoreboard::with_limits(3, 5, 9).unwrap();
+        let route = board.routes().number("/users/<id>");
+        for (number, slot) in board.slots() {
+            slot.inspection().entries().append(b"found", 0, 0, u64::from(number)).unwrap();
+            slot.application_metrics().append(b"metric", 0, 0, u64::from(number)).unwrap();
+            slot.set_route(4, 2 + u64::from(number), route);
+            slot.route_durations(RouteNumber::OTHER).unwrap().record(1);
+        }
+        for (number, slot) in board.slots() {
+            let value = |entries: Entries<'_>| entries.iter().map(|entry| entry.value).collect::<Vec<_>>();
+            assert_eq!(value(slot.inspection().entries()), [u64::from(number)]);
+            assert_eq!(value(slot.application_metrics()), [u64::from(number)]);
+            assert_eq!(slot.route(4, 2 + u64::from(number)), Some(route));
+            assert_eq!((slot.route(4, 9), slot.route(3, 2)), (None, None), "another request, another thread");
+        }
+        assert_eq!(board.routes().name(route).as_deref(), Some("/users/<id>"));
+        board.give_back_found(1);
+        let found = |number| board.slot(number).unwrap().inspection().entries().iter().count();
+        assert_eq!([found(0), found(1), found(2)], [1, 0, 1]);
+        let slot = board.slot(1).unwrap();
+        assert_eq!(slot.application_metrics().iter().count(), 1);
+        slot.begin_worker();
+        assert_eq!((slot.route(4, 3), slot.application_metrics().iter().count()), (None, 1));
+    }
+
+    /// What is larger costs no memory until it is used.
+    #[test]
+    fn what_nobody_writes_takes_no_memory() {
+        let board = Scoreboard::create(32, 64).unwrap();
+        let blocks = |board: &Scoreboard| rustix::fs::fstat(&board.0.file).unwrap().st_blocks;
+        assert!(blocks(&board) * 512 < 256 * 1024, "{} KiB", blocks(&board) / 2);
+        let entries = board.slot(31).unwrap().inspection().entries();
+        while entries.append(&[1; 512], 0, 0, 0).is_some() {}
+        assert!(blocks(&board) * 512 > 2_000_000);
+        board.give_back_found(31);
+        assert!(blocks(&board) * 512 < 256 * 1024, "{} KiB", blocks(&board) / 2);
     }
 
     #[test]

@@ -237,7 +237,7 @@ impl ThreadRecord<'_> {
 }
 
 /// Stores as much of `text` as there is room for; returns how much that is.
-fn store_text(words: &[AtomicU64], text: &[u8]) -> u64 {
+pub(super) fn store_text(words: &[AtomicU64], text: &[u8]) -> u64 {
     let text = &text[..text.len().min(words.len() * 8)];
     // Whole words, and the rest byte by byte: each request pays for this, and a copy of some bytes is a call.
     let (whole, rest) = text.as_chunks::<8>();
@@ -251,7 +251,7 @@ fn store_text(words: &[AtomicU64], text: &[u8]) -> u64 {
     text.len() as u64
 }
 
-fn load_text(words: &[AtomicU64], length: u64) -> Vec<u8> {
+pub(super) fn load_text(words: &[AtomicU64], length: u64) -> Vec<u8> {
     let length = (length as usize).min(words.len() * 8);
     let mut text: Vec<u8> = words[..length.div_ceil(8)]
         .iter()

@@ -174,6 +174,7 @@ pub(super) const ORDERS: &[Order] = &[
             &["cells", "reference"],
             &["reading"],
             &["openmetrics"],
+            &["route_durations"],
         ],
     },
     Order { folder: "portico-net/src", rows: &[&["reactor", "server", "tls"], &["listener", "transport"]] },
