@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import subprocess
-
 import pytest
 
-from harness.browser import Browser
+from harness.browser import Browser, trust_flag
 from harness.peers import certificate
 from harness.server import TESTS
 
 SITE = TESTS.parent / "examples" / "site"
-
-
-def key_digest() -> str:
-    """The digest of the certificate's public key, by which a browser is told to take it."""
-    public = subprocess.run(
-        ["openssl", "x509", "-pubkey", "-noout"], input=certificate()[0], capture_output=True, check=True
-    ).stdout
-    der = base64.b64decode(b"".join(public.splitlines()[1:-1]))
-    return base64.b64encode(hashlib.sha256(der).digest()).decode()
 
 
 @pytest.mark.parametrize(
@@ -34,7 +21,7 @@ def test_the_example_site(serve, tmp_path, scheme, protocol, flags):
     tls = ("--certfile", str(pem), "--keyfile", str(pem)) if scheme == "https" else ()
     server = serve(None, *tls, bind=f"{scheme}://127.0.0.1:0", cwd=SITE)
     url = "{}://{}:{}/".format(scheme, *server.address)
-    with Browser(f"--ignore-certificate-errors-spki-list={key_digest()}", *flags) as browser:
+    with Browser(trust_flag(), *flags) as browser:
         for _ in range(2):
             browser.open(url)
             browser.wait_for("document.getElementById('upload').textContent != '…'")

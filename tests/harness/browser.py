@@ -5,7 +5,9 @@ It has a profile of its own, speaks to no host but this one, and runs as nobody 
 
 from __future__ import annotations
 
+import base64
 import fcntl
+import hashlib
 import json
 import os
 import select
@@ -15,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from harness.peers import certificate
 from harness.process import Process, read_or_empty
 from harness.programs import installed
 
@@ -140,6 +143,15 @@ class Browser:
         while not self.evaluate(f"Boolean({expression})"):
             assert time.monotonic() < deadline, f"{expression}: {self.evaluate('document.body.innerText')}"
             time.sleep(0.01)
+
+
+def trust_flag() -> str:
+    """Has a browser take the certificate of `harness.peers`: by the digest of its public key."""
+    public = subprocess.run(
+        ["openssl", "x509", "-pubkey", "-noout"], input=certificate()[0], capture_output=True, check=True
+    ).stdout
+    der = base64.b64decode(b"".join(public.splitlines()[1:-1]))
+    return "--ignore-certificate-errors-spki-list=" + base64.b64encode(hashlib.sha256(der).digest()).decode()
 
 
 def pipe_above(last: int) -> list[int]:
