@@ -95,15 +95,46 @@ impl<'p> RequestPath<'p> {
     }
 }
 
-/// Whether `path` is its own normal form, at a glance.
+/// Whether `path` is its own normal form, at a glance: nothing of it is to be decoded, and no slash stands before
+/// another one or a dot.
 fn is_plain(path: &[u8]) -> bool {
-    let is_ordinary = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'%' && byte != b'\\';
     let mut after_slash = false;
-    path.iter().all(|&byte| {
-        let opens = std::mem::replace(&mut after_slash, byte == b'/');
-        is_ordinary(byte) && !(opens && matches!(byte, b'/' | b'.'))
-    })
+    for &byte in path {
+        let kind = KINDS[usize::from(byte)];
+        if kind == ByteKind::Special || (after_slash && kind != ByteKind::Ordinary) {
+            return false;
+        }
+        after_slash = kind == ByteKind::Slash;
+    }
+    true
 }
+
+/// What a byte is to [`is_plain`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ByteKind {
+    /// It stands for itself wherever it is.
+    Ordinary,
+    Slash,
+    Dot,
+    /// It is to be decoded, or to be looked at.
+    Special,
+}
+
+/// One look for each byte of a path: every request of a server with routes has one.
+const KINDS: [ByteKind; 256] = {
+    let mut kinds = [ByteKind::Special; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        kinds[byte as usize] = match byte {
+            b'%' | b'\\' => ByteKind::Special,
+            b'/' => ByteKind::Slash,
+            b'.' => ByteKind::Dot,
+            _ => ByteKind::Ordinary,
+        };
+        byte += 1;
+    }
+    kinds
+};
 
 /// A path after its only decoding.
 struct Decoded {

@@ -5,17 +5,22 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use crate::pattern::{Captures, Segment, segments};
 
 /// The routes of one host.
 #[derive(Debug, Default)]
 pub(crate) struct Trie {
     nodes: Vec<TrieNode>,
+    /// Some of them are for exact paths.
+    has_exact: bool,
 }
 
 #[derive(Debug, Default)]
 struct TrieNode {
-    children: HashMap<Box<[u8]>, u32>,
+    /// Only the configuration puts segments in, so no client can make many with the same hash.
+    children: HashMap<Box<[u8]>, u32, RandomState>,
     /// Captures of a segment, the most specific first.
     patterns: Vec<(Segment, u32)>,
     /// Routes for this path alone.
@@ -46,6 +51,7 @@ impl Trie {
 
     /// Adds a route for an exact path.
     pub(crate) fn add_exact(&mut self, path: &str, route: u32) {
+        self.has_exact = true;
         let mut node = self.root();
         for segment in segments(path) {
             if let Segment::Rest { name } = segment {
@@ -92,7 +98,9 @@ impl Trie {
     pub(crate) fn find(&self, path: &[u8], takes: &dyn Fn(u32) -> bool) -> Option<Match> {
         let root = self.nodes.first()?;
         let mut captures = Captures::new();
-        if let Some(route) = self.exact(root, path, 1, takes, &mut captures) {
+        if self.has_exact
+            && let Some(route) = self.exact(root, path, 1, takes, &mut captures)
+        {
             return Some(Match { route, captures });
         }
         self.prefix(root, path, takes).map(|route| Match { route, captures: Captures::new() })
