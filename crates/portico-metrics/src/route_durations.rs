@@ -71,7 +71,8 @@ pub fn route_text<'a>(
         let (route, (counts, total)) = (escape_label(name), cumulated(buckets));
         let bounds = ADVISED_NANOS.map(seconds).into_iter().chain(["+Inf".to_owned()]);
         for (bound, count) in bounds.zip(counts.into_iter().chain([total])) {
-            let _ = writeln!(text, "{ROUTE_DURATION}_bucket{{http_route=\"{route}\",le=\"{bound}\"}} {count}");
+            let _ =
+                writeln!(text, "{ROUTE_DURATION}_bucket{{http_route=\"{route}\",le=\"{bound}\"}} {count}");
         }
         let _ = writeln!(text, "{ROUTE_DURATION}_count{{http_route=\"{route}\"}} {total}");
         let _ = writeln!(text, "{ROUTE_DURATION}_sum{{http_route=\"{route}\"}} {}", seconds(*sum));

@@ -46,10 +46,10 @@ use crate::descriptors::{is_open_in, parent_of};
 
 pub use entries::{Entries, Entry, EntryPlace, KEY_BYTES_MAX};
 pub use fields::{SlotField, SlotState, SupervisorField, SupervisorState};
+use inspection::PAGE_WORDS;
 pub use inspection::{
     Inspection, InspectionKind, InspectionLease, InspectionNumber, InspectionOrder, InspectionOutcome,
 };
-use inspection::PAGE_WORDS;
 use room::{FOUND_BYTES, SlotRoom, room_words};
 pub use routes::{OTHER_ROUTE, ROUTE_BYTES_MAX, ROUTE_NUMBERS, ROUTES_MAX, RouteNumber, RouteTable};
 use thread::THREAD_WORDS;

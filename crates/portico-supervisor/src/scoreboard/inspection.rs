@@ -248,11 +248,8 @@ fn is_fresh(lease: u64, now: u64) -> bool {
 mod tests {
     use super::*;
 
-    const ORDER: InspectionOrder = InspectionOrder {
-        kind: InspectionKind::CpuTime,
-        duration: Duration::from_secs(3),
-        rate: 100,
-    };
+    const ORDER: InspectionOrder =
+        InspectionOrder { kind: InspectionKind::CpuTime, duration: Duration::from_secs(3), rate: 100 };
     const SECOND: u64 = 1_000_000_000;
 
     fn words() -> Vec<AtomicU64> {
