@@ -13,6 +13,7 @@ pub struct Span {
 
 impl Span {
     /// The bytes that this span names in `buffer`; empty where the span does not lie within it.
+    #[inline]
     pub fn of(self, buffer: &[u8]) -> &[u8] {
         buffer.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
@@ -135,10 +136,12 @@ impl RequestHead {
         self.variables().find(|(other, _)| *other == name).map(|(_, value)| value)
     }
     /// Method, as sent.
+    #[inline]
     pub fn method(&self) -> &[u8] {
         self.method.of(&self.bytes)
     }
     /// Request target, as sent.
+    #[inline]
     pub fn target(&self) -> &[u8] {
         self.target.of(&self.bytes)
     }

@@ -28,6 +28,7 @@ pub(crate) fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, 
 /// How many references to `object` exist; 1 means that the caller's is the only one. With a GIL no thread makes or
 /// drops any meanwhile.
 #[cfg(not(Py_GIL_DISABLED))]
+#[inline]
 pub(crate) fn known_references<T>(py: Python<'_>, object: &Py<T>) -> Option<isize> {
     let _ = py;
     // SAFETY: `object` is alive and this thread is attached, which `py` proves.

@@ -16,7 +16,7 @@ use portico_proto::Peer;
 use pyo3::prelude::*;
 
 use portico_server::{Request, RequestKey};
-use portico_supervisor::{Note, ThreadRecord, ThreadState, WorkerSlot, now_nanos, thread_name};
+use portico_supervisor::{Note, ThreadRecord, ThreadState, now_nanos, thread_name};
 use portico_worker::{CallStatus, ClientState, SlotHandle};
 
 use crate::hub::{self, Greenlet};
@@ -34,7 +34,7 @@ pub(crate) struct ThreadStatuses {
 /// whoever watches may only claim the call.
 #[derive(Debug)]
 pub(crate) struct ThreadStatus {
-    place: SlotHandle,
+    thread: ThreadRecord<'static>,
     index: usize,
     /// Python's identity of the thread; 0 before it has one.
     ident: AtomicU64,
@@ -65,10 +65,13 @@ static FAILED_CALLBACKS: Occurrences = Occurrences::new();
 impl ThreadStatuses {
     /// Records for all threads that `place` has room for.
     pub(crate) fn new(place: SlotHandle) -> Arc<Self> {
-        let records = (0..place.slot().thread_count())
-            .map(|index| {
+        let records = place
+            .slot()
+            .threads()
+            .enumerate()
+            .map(|(index, thread)| {
                 Arc::new(ThreadStatus {
-                    place: place.clone(),
+                    thread,
                     index,
                     ident: AtomicU64::new(0),
                     greenlet: OnceLock::new(),
@@ -143,20 +146,17 @@ impl ThreadStatuses {
     }
 
     fn begin_numbered(&self, index: usize, request: &Request) -> Option<&Arc<ThreadStatus>> {
-        let slot = self.place.slot();
-        let queued = nanos(request.queued);
         let record = self.get(index)?;
         let begun_nanos = self.base.nanos_at(request.begun);
         record.begin(
-            slot,
             request.key,
             &Note {
                 method: request.head().method(),
                 target: request.head().target(),
                 peer: address(request.context.sender()),
                 begun_nanos,
-                queued_nanos: queued,
-                route_timeout: request.timeout,
+                queued_nanos: request.queued_nanos,
+                route_timeout: request.context.timeout(),
             },
         );
         Some(record)
@@ -165,9 +165,8 @@ impl ThreadStatuses {
 
 impl ThreadStatus {
     /// As it stands on the scoreboard.
-    pub(crate) fn thread(&self) -> ThreadRecord<'_> {
-        let thread = self.place.slot().thread(self.index);
-        thread.expect("a record is made for each index that the slot has")
+    pub(crate) fn thread(&self) -> ThreadRecord<'static> {
+        self.thread
     }
 
     /// Its number.
@@ -205,9 +204,8 @@ impl ThreadStatus {
         self.call.request(number)
     }
 
-    fn begin(&self, slot: WorkerSlot<'_>, request: RequestKey, note: &Note<'_>) {
-        let Some(thread) = slot.thread(self.index) else { return };
-        self.call.begin(request, || thread.begin(note));
+    fn begin(&self, request: RequestKey, note: &Note<'_>) {
+        self.call.begin(request, || self.thread.begin(note));
     }
 
     /// Raises `exception`, a class, in call `number`, if the thread is still in it. Returns whether it was.

@@ -1,6 +1,6 @@
 //! What a worker's engine tells the other workers of itself, and sees of them, on the scoreboard.
 
-use portico_metrics::{Gauge, ThreadUse};
+use portico_metrics::{Gauge, Metrics, ThreadUse};
 use portico_server::{Load, Siblings};
 use portico_supervisor::{Scoreboard, SlotState, WorkerSlot};
 
@@ -9,14 +9,15 @@ use portico_supervisor::{Scoreboard, SlotState, WorkerSlot};
 pub struct OtherWorkers {
     slot: u32,
     scoreboard: Scoreboard,
+    own: Metrics<'static>,
     succeeded: bool,
 }
 
 impl OtherWorkers {
-    /// As slot `slot` of `scoreboard` sees them. `succeeded`: whoever retires is followed by another, who may not
-    /// be ready yet.
-    pub fn new(scoreboard: Scoreboard, slot: u32, succeeded: bool) -> Self {
-        Self { slot, scoreboard, succeeded }
+    /// As slot `slot` of `scoreboard` sees them, which tells its load in `own`. `succeeded`: whoever retires is
+    /// followed by another, who may not be ready yet.
+    pub fn new(scoreboard: Scoreboard, slot: u32, own: Metrics<'static>, succeeded: bool) -> Self {
+        Self { slot, scoreboard, own, succeeded }
     }
 
     fn ready(&self) -> impl Iterator<Item = WorkerSlot<'_>> {
@@ -27,12 +28,10 @@ impl OtherWorkers {
 
 impl Siblings for OtherWorkers {
     fn publish(&self, load: Load) {
-        let Some(slot) = self.scoreboard.slot(self.slot) else { return };
-        let metrics = slot.metrics();
-        metrics.set_threads(ThreadUse::Busy, load.busy.into());
-        metrics.set_threads(ThreadUse::Idle, load.idle.into());
-        metrics.set(Gauge::QueueLength, load.queued.into());
-        metrics.set(Gauge::Connections, load.connections.into());
+        self.own.set_threads(ThreadUse::Busy, load.busy.into());
+        self.own.set_threads(ThreadUse::Idle, load.idle.into());
+        self.own.set(Gauge::QueueLength, load.queued.into());
+        self.own.set(Gauge::Connections, load.connections.into());
     }
 
     fn idle_threads(&self) -> u32 {

@@ -12,17 +12,20 @@ use portico_supervisor::{
 
 use crate::limit_memory::{limit_words, shared_limits};
 
-/// A worker's place: one slot of a scoreboard.
+/// A worker's place: one slot of a scoreboard, which stays mapped for the rest of the process' life. Each request
+/// asks for it, so that nothing of it is worked out then.
 #[derive(Clone, Debug)]
 pub struct SlotHandle {
-    scoreboard: Scoreboard,
-    slot: u32,
+    scoreboard: &'static Scoreboard,
+    number: u32,
+    slot: WorkerSlot<'static>,
 }
 
 impl SlotHandle {
-    /// Slot `slot` of `scoreboard`.
-    pub fn new(scoreboard: Scoreboard, slot: u32) -> Self {
-        Self { scoreboard, slot }
+    /// Slot `number` of `scoreboard`; `None` if it has no such slot.
+    pub fn new(scoreboard: &Scoreboard, number: u32) -> Option<Self> {
+        let scoreboard = scoreboard.leaked();
+        Some(Self { scoreboard, number, slot: scoreboard.slot(number)? })
     }
 
     /// A scoreboard of its own, for a worker that has no supervisor.
@@ -36,7 +39,7 @@ impl SlotHandle {
         scoreboard.metrics().set(Gauge::WorkersWanted, 1);
         scoreboard.metrics().set(Gauge::Workers, 1);
         scoreboard.set(SupervisorField::State, SupervisorState::Serving as u64);
-        let place = Self::new(scoreboard, 0);
+        let place = Self::new(&scoreboard, 0).ok_or(io::ErrorKind::InvalidInput)?;
         place.slot().set(SlotField::StartedNanos, now_nanos());
         place.slot().set(SlotField::State, SlotState::Ready as u64);
         place.slot().set(SlotField::Pid, std::process::id().into());
@@ -45,17 +48,17 @@ impl SlotHandle {
 
     /// Where this process counts, for the rest of its life.
     pub fn metrics(&self) -> Metrics<'static> {
-        let slot = self.scoreboard.leaked().slot(self.slot);
-        slot.expect("a place is made with a slot that its scoreboard has").metrics()
+        self.slot.metrics()
     }
 
     /// What the worker counts for the limits of routes, with `keys` that all workers of the scoreboard have.
     pub fn limits(&self, keys: RandomState) -> SharedLimits {
-        shared_limits(self.scoreboard.clone(), self.slot, keys)
+        shared_limits(self.scoreboard.clone(), self.number, keys)
     }
 
     /// The slot.
-    pub fn slot(&self) -> WorkerSlot<'_> {
-        self.scoreboard.slot(self.slot).expect("a place is made with a slot that its scoreboard has")
+    #[inline]
+    pub fn slot(&self) -> WorkerSlot<'static> {
+        self.slot
     }
 }

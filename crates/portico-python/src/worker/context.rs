@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use pyo3::prelude::*;
 
-use portico_metrics::Counter;
+use portico_metrics::{Counter, Metrics};
 use portico_server::{Handover, Sharing};
 use portico_supervisor::{ChildContext, ControlSocket, Report, SlotField, SlotState, WorkerSlot, now_nanos};
 use portico_worker::{OtherWorkers, SlotHandle};
@@ -72,9 +72,9 @@ impl WorkerContext {
         &self.child.control
     }
 
-    /// Where its threads note what they do.
-    pub(crate) fn place(&self) -> SlotHandle {
-        SlotHandle::new(self.child.scoreboard.clone(), self.child.slot)
+    /// Where its threads note what they do; `None` if the scoreboard has no such slot.
+    pub(crate) fn place(&self) -> Option<SlotHandle> {
+        SlotHandle::new(&self.child.scoreboard, self.child.slot)
     }
 
     /// The keys with which it counts for limits, together with its siblings.
@@ -82,9 +82,10 @@ impl WorkerContext {
         self.limit_keys.clone()
     }
 
-    /// How it passes connections on to its siblings.
-    pub(crate) fn sharing(&self) -> Sharing {
-        let others = OtherWorkers::new(self.child.scoreboard.clone(), self.child.slot, self.succeeded);
+    /// How it passes connections on to its siblings, which find its load in `metrics`.
+    pub(crate) fn sharing(&self, metrics: Metrics<'static>) -> Sharing {
+        let (scoreboard, slot) = (self.child.scoreboard.clone(), self.child.slot);
+        let others = OtherWorkers::new(scoreboard, slot, metrics, self.succeeded);
         Sharing { handover: self.handover.clone(), siblings: Arc::new(others) }
     }
 

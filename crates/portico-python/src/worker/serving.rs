@@ -3,8 +3,8 @@
 
 use std::hash::RandomState;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use portico_log::{AccessLog, LineConstants, Occurrences, Outputs};
 use portico_net::Listener;
@@ -91,7 +91,7 @@ impl WorkerRun {
         let gateway = Gateway::new(py, application, mounted, config, observer)?;
         let hub = Hub::of_application(py)?;
         let called = Called::new(gateway, hub.as_ref(), &records);
-        let sharing = context.as_deref().map(WorkerContext::sharing);
+        let sharing = context.as_deref().map(|context| context.sharing(records.place().metrics()));
         let lending = Lending::new(Arc::clone(config), recording, called.application(), routes, sharing)
             .map_err(|error| system("starting the engine", &error))?;
         catch_signals(py, signals, &lending, &stacks, context.as_deref())?;
@@ -420,10 +420,11 @@ fn limits(place: &SlotHandle, context: Option<&WorkerContext>) -> SharedLimits {
 
 /// Where the worker writes what it is doing.
 fn place(config: &Config, context: Option<&WorkerContext>) -> Result<SlotHandle, StartError> {
-    match context {
-        Some(context) => Ok(context.place()),
-        None => SlotHandle::alone(config).map_err(|error| system("making the scoreboard", &error)),
-    }
+    let place = match context {
+        Some(context) => context.place().ok_or_else(|| io::ErrorKind::InvalidInput.into()),
+        None => SlotHandle::alone(config),
+    };
+    place.map_err(|error| system("making the scoreboard", &error))
 }
 
 /// Puts another thread in the place of one whose call has taken its connection over.

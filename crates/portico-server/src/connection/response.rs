@@ -175,21 +175,36 @@ impl Connection {
             return Step::Keep; // An application that goes on after its response was cut.
         }
         if self.may_be_order(&response, context) {
-            return match self.take_order(response, context) {
-                Ok(step) => step,
-                Err(response) => self.respond_with(response, hold, context),
-            };
+            return self.respond_to_order(response, hold, context);
         }
         self.respond_with(response, hold, context)
     }
 
-    #[inline]
+    /// As [`Connection::respond`], of what may tell the server to send a file in its stead.
+    #[cold]
+    fn respond_to_order(
+        &mut self,
+        response: ResponsePart<'_>,
+        hold: bool,
+        context: &mut EngineContext,
+    ) -> Step {
+        match self.take_order(response, context) {
+            Ok(step) => step,
+            Err(response) => self.respond_with(response, hold, context),
+        }
+    }
+
+    /// The server's own response, as it is here: with the page that the route has for its status.
+    #[cold]
+    fn respond_by_itself(&mut self, reply: &Reply, hold: bool, context: &mut EngineContext) -> Step {
+        let whole = reply.whole(self.error_page(reply.status(), context));
+        self.respond_with(whole, hold, context)
+    }
+
+    #[inline(always)]
     fn respond_with(&mut self, response: ResponsePart<'_>, hold: bool, context: &mut EngineContext) -> Step {
         match &response {
-            ResponsePart::Own(reply) => {
-                let whole = reply.whole(self.error_page(reply.status(), context));
-                return self.respond_with(whole, hold, context);
-            }
+            ResponsePart::Own(reply) => return self.respond_by_itself(reply, hold, context),
             ResponsePart::Abort(Reason::Aborted) => {
                 self.note_reason(Reason::Aborted);
                 return self.begin_cut(context);

@@ -241,10 +241,12 @@ pub(super) fn store_text(words: &[AtomicU64], text: &[u8]) -> u64 {
     let text = &text[..text.len().min(words.len() * 8)];
     // Whole words, and the rest byte by byte: each request pays for this, and a copy of some bytes is a call.
     let (whole, rest) = text.as_chunks::<8>();
-    for (word, bytes) in words.iter().zip(whole) {
+    let (mut words, mut whole) = (words, whole);
+    while let ([word, words_after @ ..], [bytes, whole_after @ ..]) = (words, whole) {
         word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
+        (words, whole) = (words_after, whole_after);
     }
-    if let Some(word) = words.get(whole.len()).filter(|_| !rest.is_empty()) {
+    if let (Some(word), false) = (words.first(), rest.is_empty()) {
         let value = rest.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
         word.store(value, Ordering::Relaxed);
     }
