@@ -7,8 +7,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use portico_edge::MountedApplication;
+use portico_edge::{FlatRoute, MountedApplication};
 use portico_net::{Server, TlsClient};
 use portico_proto::{Peer, RequestHead};
 
@@ -45,10 +46,8 @@ pub struct RequestContext {
     pub trusted: bool,
     /// What a believed proxy says about the client.
     pub forwarded: Option<Arc<Forwarded>>,
-    /// The application that its route chooses, where it is not the main one.
-    pub mounted: Option<Arc<MountedApplication>>,
-    /// A route has changed its headers: equal field lines of others say something else.
-    pub is_edited_by_route: bool,
+    /// Its route, where there are routes and its head has reached one.
+    pub route: Option<Arc<FlatRoute>>,
     /// Its place among those of its route that run at once, where the route limits these (`concurrent`).
     pub place: Option<Arc<ConcurrencyPlace>>,
     /// The user whose password it has brought, where its route asks for one (`auth`).
@@ -56,6 +55,24 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
+    /// The application that its route chooses, where it is not the main one.
+    #[inline]
+    pub fn mounted(&self) -> Option<&MountedApplication> {
+        self.route.as_ref().and_then(|route| route.application.as_deref())
+    }
+
+    /// Whether its route has changed its headers: equal field lines of others say something else.
+    #[inline]
+    pub fn is_edited_by_route(&self) -> bool {
+        self.route.as_ref().is_some_and(|route| !route.request_headers.is_empty())
+    }
+
+    /// How long it may take, where its route says so; zero means without end.
+    #[inline]
+    pub fn timeout(&self) -> Option<Duration> {
+        self.route.as_ref().and_then(|route| route.timeout)
+    }
+
     /// Who has sent it, as far as that can be believed; without a port if none is known.
     #[inline]
     pub fn sender(&self) -> Peer {

@@ -22,7 +22,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_config::Config;
-use portico_edge::FlatRoute;
 use portico_log::RequestId;
 use portico_metrics::{Counter, Histogram, Metrics};
 use portico_net::Reactor;
@@ -97,8 +96,6 @@ pub(crate) struct Call {
     pub queued_nanos: u64,
     /// What the response may hold.
     pub share: ResponseShare,
-    /// Its route, where there are routes.
-    pub route: Option<Arc<FlatRoute>>,
 }
 
 /// The time at which a response, or a block of one, is written: waking a client for each costs more than once for
@@ -285,12 +282,12 @@ impl Engine {
             let share = self.response_share(id, &connection);
             let begun = connection.begin_call(key.call, &mut self.context, read_more(id));
             self.settle(id, connection, Step::Keep);
-            if let Some(BegunCall { context, id, body, queued, route }) = begun {
+            if let Some(BegunCall { context, id, body, queued }) = begun {
                 self.calls = key.call;
                 let queued_nanos = nanos(queued);
                 self.context.metrics.add(Counter::Calls, 1);
                 self.context.metrics.record(Histogram::QueueDuration, queued_nanos);
-                return Some(Call { key, context, id, body, queued_nanos, share, route });
+                return Some(Call { key, context, id, body, queued_nanos, share });
             }
         }
         None

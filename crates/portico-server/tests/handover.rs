@@ -55,7 +55,7 @@ struct Sleeper {
 impl Application for Sleeper {
     fn call(&self, mut request: Request, responder: Responder) {
         self.calls[self.worker].fetch_add(1, Ordering::SeqCst);
-        self.waits.lock().unwrap().push(request.queued);
+        self.waits.lock().unwrap().push(Duration::from_nanos(request.queued_nanos));
         let path = String::from_utf8(request.head().path().to_vec()).unwrap();
         let mut parts = path.trim_start_matches('/').splitn(2, '/');
         let time = parts.next().unwrap();
@@ -67,7 +67,7 @@ impl Application for Sleeper {
                 let body = String::from_utf8_lossy(&body[..count]);
                 format!("{}:{}{body}", self.worker, parts.next().unwrap_or_default())
             }
-            Err(_) => format!("{}", request.queued.as_millis()),
+            Err(_) => format!("{}", request.queued_nanos / 1_000_000),
         };
         responder.respond(&head(response.len()), response.as_bytes());
     }

@@ -138,7 +138,7 @@ impl Environs {
         if let Some(forwarded) = parts.request.forwarded.as_deref() {
             forwarded::apply(&environ, &settings.root_path, parts, forwarded)?;
         }
-        if let Some(mounted) = &parts.request.mounted {
+        if let Some(mounted) = parts.request.mounted() {
             set_mount(py, &environ, &mounted.path)?;
         }
         Ok(environ)
@@ -190,7 +190,7 @@ impl Environs {
         };
         let lines = Lines { bytes: parts.head().field_lines(), reading, server: parts.server() };
         // What routes do to fields is another reading for each of them.
-        let looked_up = match parts.request.is_edited_by_route {
+        let looked_up = match parts.request.is_edited_by_route() {
             false => self.templates.lookup(lines),
             true => Lookup::Miss,
         };

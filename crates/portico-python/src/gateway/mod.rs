@@ -175,7 +175,7 @@ impl Gateway {
     /// all.
     #[inline]
     fn application_of(&self, request: &RequestContext) -> &Py<PyAny> {
-        let mounted = request.mounted.as_ref().and_then(|mounted| self.mounted.get(mounted.number));
+        let mounted = request.mounted().and_then(|mounted| self.mounted.get(mounted.number));
         mounted.unwrap_or(&self.application)
     }
 

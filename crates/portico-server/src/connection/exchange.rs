@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portico_edge::FlatRoute;
 use portico_log::{AccessRecord, CLIENT_GONE, Reason, RequestId, Times};
 use portico_metrics::Method;
 use portico_proto::RequestHead;
@@ -93,8 +92,6 @@ pub(crate) struct BegunCall {
     pub body: Body,
     /// How long it has waited.
     pub queued: Duration,
-    /// Its route, where there are routes.
-    pub route: Option<Arc<FlatRoute>>,
 }
 
 /// How long a request must have waited before a FIN that came with it counts as a client gone.
@@ -256,9 +253,8 @@ impl Connection {
         exchange.begin(context);
         exchange.call = call;
         self.phase = Phase::Calling;
-        let route = exchange.routed.as_ref().map(|routed| Arc::clone(&routed.route));
         let queued = exchange.waited(context.now);
-        Some(BegunCall { context: request, id: exchange.id, body, queued, route })
+        Some(BegunCall { context: request, id: exchange.id, body, queued })
     }
 
     /// Whether `call` is the one whose response is awaited.

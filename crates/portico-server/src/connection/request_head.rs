@@ -75,8 +75,7 @@ impl Connection {
             client: Arc::clone(&self.client),
             trusted,
             forwarded,
-            mounted: None,
-            is_edited_by_route: false,
+            route: None,
             place: None,
             user: None,
         };

@@ -37,8 +37,13 @@ pub(crate) enum FilteredStart<'h> {
 }
 
 impl ResponseRules {
-    /// Those of a request that is for `route`; `None` if there are none.
-    pub(crate) fn of(route: &Arc<FlatRoute>, request: &Arc<RequestContext>) -> Option<Box<Self>> {
+    /// Those of a request, by its route; `None` if there are none.
+    #[inline]
+    pub(crate) fn of(request: &Arc<RequestContext>) -> Option<Box<Self>> {
+        Self::of_route(request.route.as_ref()?, request)
+    }
+
+    fn of_route(route: &Arc<FlatRoute>, request: &Arc<RequestContext>) -> Option<Box<Self>> {
         let intercepts = route.intercept && route.error_pages.is_some();
         let compresses = route.compress && !is_relayed(request);
         if !intercepts && !compresses {

@@ -60,13 +60,9 @@ impl Routed {
         self.reply.as_ref().is_some_and(Reply::is_refusal)
     }
 
-    /// Whether the application gets another request than was sent.
-    fn changes_request(&self) -> bool {
-        self.reply.is_none()
-            && (self.file.is_none() || FileRequest::may_be_for_application(&self.route))
-            && (self.rewritten.is_some()
-                || self.route.application.is_some()
-                || !self.route.request_headers.is_empty())
+    /// Whether the application may get the request.
+    fn may_be_for_application(&self) -> bool {
+        self.reply.is_none() && (self.file.is_none() || FileRequest::may_be_for_application(&self.route))
     }
 }
 
@@ -144,7 +140,7 @@ impl Connection {
         let is_whole =
             matches!(exchange.head().map(|head| head.framing), Some(Framing::None | Framing::Length(0)));
         let routed = exchange.routed.insert(routed);
-        if routed.changes_request()
+        if routed.may_be_for_application()
             && let Some(request) = &mut exchange.request
         {
             // Nobody else has it yet, so that nothing is copied.
@@ -152,9 +148,8 @@ impl Connection {
             if let Some(path) = routed.rewritten.take() {
                 rewrite(&mut request.head, &path);
             }
-            request.mounted.clone_from(&routed.route.application);
             set_request_headers(request, &routed.route.request_headers);
-            request.is_edited_by_route = !routed.route.request_headers.is_empty();
+            request.route = Some(Arc::clone(&routed.route));
             exchange.head_bytes = u32::try_from(request.head.memory_bytes()).unwrap_or(u32::MAX);
         }
         // The request's end follows, and then the response if there is one; none before it is known for whom.
@@ -332,8 +327,7 @@ mod tests {
             client: Arc::new(client),
             trusted: false,
             forwarded: None,
-            mounted: None,
-            is_edited_by_route: false,
+            route: None,
             place: None,
             user: None,
         };

@@ -1,7 +1,7 @@
 //! The seam: what the engine hands to an application and what it asks of one.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use portico_log::RequestId;
 use portico_proto::RequestHead;
@@ -47,12 +47,10 @@ pub struct Request {
     pub id: RequestId,
     /// The body.
     pub body: Body,
-    /// How long it has waited for a thread.
-    pub queued: Duration,
+    /// How long it has waited for a thread, in nanoseconds.
+    pub queued_nanos: u64,
     /// When the thread began with it.
     pub begun: Instant,
-    /// How long it may take, where its route says so; zero means without end.
-    pub timeout: Option<Duration>,
 }
 
 impl Request {

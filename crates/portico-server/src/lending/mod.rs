@@ -347,12 +347,9 @@ impl Lending {
         active_call: &ActiveCall,
     ) -> Result<Option<Box<Engine>>, GivenUp> {
         let Begun { call, at } = begun;
-        let queued = Duration::from_nanos(call.queued_nanos);
-        let key = call.key;
-        let Call { context, id, body, share, route, .. } = call;
-        let timeout = route.as_ref().and_then(|route| route.timeout);
-        let rules = route.and_then(|route| ResponseRules::of(&route, &context));
-        let request = Request { key, context, id, body, queued, begun: at, timeout };
+        let Call { key, context, id, body, queued_nanos, share } = call;
+        let rules = ResponseRules::of(&context);
+        let request = Request { key, context, id, body, queued_nanos, begun: at };
         let responder = Responder::new(Arc::clone(self), key, share, rules);
         active_call.begin(key.call);
         let sample = self.call_durations.begin();

@@ -28,7 +28,7 @@ pub(super) fn apply(
     environ.set_item(intern!(py, "REQUEST_URI"), target)?;
     environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, parts.head().query())?)?;
     let mut place = ScriptPath::of(parts.head(), root_path.as_bytes());
-    if let Some(mounted) = &parts.request.mounted {
+    if let Some(mounted) = parts.request.mounted() {
         place.mount(mounted.path.as_bytes());
     }
     environ.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, &place.script_name)?)?;
