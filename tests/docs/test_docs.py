@@ -59,9 +59,9 @@ VARIABLE = re.compile(r"\bPORTICO_[A-Z_]*[A-Z]\b")
 # A word that could name an application, and so gets a module to be imported.
 APPLICATION = re.compile(r"([a-z_]\w*(?:\.\w+)*)(?::(\w+)(?:\(\))?)?")
 STUB = "def application(environ, start_response): pass\n"
-WITH_PROCESS = ("status", "metrics", "stacks", "reload", "upgrade")
+WITH_PROCESS = ("status", "metrics", "requests", "stacks", "reload", "upgrade")
 # What may stand behind the process id.
-FORMS = {"--json", "--prometheus"}
+FORMS = {"--json", "--prometheus", "--grouped"}
 # Targets of make that the text names, and options and variables that may stand before one.
 MAKE = re.compile(r"make((?: [A-Z_]+=\S+)*)((?: [a-z][a-z0-9-]*)*)(?: |$)")
 # What is wider than its place, or than the screen.

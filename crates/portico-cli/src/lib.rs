@@ -7,6 +7,7 @@
 //! Knows no Python: whoever runs a command says how it waits (`pause.rs`), and prints its [`Output`].
 #![deny(unreachable_pub)]
 
+mod asked_stacks;
 mod dev_cert;
 mod hash_password;
 mod maintenance;
@@ -14,6 +15,7 @@ mod output;
 mod pause;
 mod replacement;
 mod report;
+mod requests;
 mod routes;
 mod stacks;
 mod static_folders;
@@ -51,7 +53,10 @@ pub fn run<E>(command: ServerCommand, pause: Pause<'_, E>) -> Result<Output, E> 
     | ServerCommand::StatusJson(pid)
     | ServerCommand::Metrics(pid)
     | ServerCommand::MetricsOfPrometheus(pid)
+    | ServerCommand::Requests(pid)
+    | ServerCommand::RequestsJson(pid)
     | ServerCommand::Stacks(pid)
+    | ServerCommand::StacksGrouped(pid)
     | ServerCommand::Reload(pid)
     | ServerCommand::Upgrade(pid)) = command;
     let board = match Scoreboard::attach(pid) {
@@ -65,7 +70,10 @@ pub fn run<E>(command: ServerCommand, pause: Pause<'_, E>) -> Result<Output, E> 
         ServerCommand::MetricsOfPrometheus(_) => {
             Ok(Output::of(report::metrics(&board, TextFormat::Prometheus)))
         }
+        ServerCommand::Requests(_) => Ok(Output::of(requests::tell(&board, ReadTime::now()))),
+        ServerCommand::RequestsJson(_) => Ok(Output::of(requests::json(&board, ReadTime::now()))),
         ServerCommand::Stacks(_) => stacks::tell(&board, pid, pause),
+        ServerCommand::StacksGrouped(_) => stacks::tell_grouped(&board, pid, pause),
         ServerCommand::Reload(_) => replacement::reload(&board, pid, pause),
         ServerCommand::Upgrade(_) => replacement::upgrade(&board, pid, pause),
     }

@@ -1,170 +1,157 @@
-//! `portico stacks PID`: what each thread of the workers is at, with its Python stack.
+//! `portico stacks PID`: what each thread of the workers is at, with its Python stack; with `--grouped`, each
+//! stack once.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::io;
-use std::time::{Duration, Instant};
 
-use portico_supervisor::{
-    Running, Scoreboard, SlotField, StacksFile, ThreadStack, ThreadState, WorkerSlot, ask_stacks, now_nanos,
-    stacks_in, thread_name,
-};
+use portico_insight::{ReadTime, ShownRequest, Snapshot, StackGroup, StackOfThread, group_stacks};
+use portico_supervisor::{Running, Scoreboard, ThreadStack, ThreadState, WorkerSlot, now_nanos, thread_name};
 
+use crate::asked_stacks::{ProcessStacks, ask};
 use crate::output::Output;
-use crate::pause::{LOOK_EVERY, Pause};
-use crate::table::time;
+use crate::pause::Pause;
+use crate::table::{cut, time, time_of_seconds};
+use crate::words::{phase_in_full, printable, request_line};
 
-/// How long a worker may take to tell: it waits for its interpreter for a second and then tells without it.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Requests that are told of each group.
+const REQUESTS_OF_GROUP: usize = 4;
 
-/// How long its faulthandler may, which is a matter of milliseconds.
-const SIGNAL_PATIENCE: Duration = Duration::from_millis(500);
+/// Characters of a request that are shown there.
+const REQUEST_WIDTH: usize = 60;
 
-/// A worker that was asked for its stacks, and the number of that demand.
-struct Asked<'a> {
-    /// Who has its file: its supervisor, or itself where it has none.
-    holder: u32,
-    number: u32,
-    slot: WorkerSlot<'a>,
-    pid: u32,
-    demand: u64,
-}
-
-/// Asks the workers of `board`, or the one that has process id `pid`, for the stacks of their threads.
+/// The stacks of the workers of `board`, or of the one that has process id `pid`.
 pub(crate) fn tell<E>(board: &Scoreboard, pid: u32, pause: Pause<'_, E>) -> Result<Output, E> {
-    let holder = board.supervisor_of(pid);
-    let pid_of = |slot: WorkerSlot<'_>| u32::try_from(slot.get(SlotField::Pid)).unwrap_or_default();
-    let mut workers: Vec<_> = board.slots().filter(|(_, slot)| pid_of(*slot) != 0).collect();
-    if workers.iter().any(|(_, slot)| pid_of(*slot) == pid) {
-        workers.retain(|(_, slot)| pid_of(*slot) == pid);
-    }
-    let asked: Vec<_> = workers
-        .into_iter()
-        .map(|(number, slot)| {
-            let demand = slot.add(SlotField::StacksAsked, 1) + 1;
-            Asked { holder, number, slot, pid: pid_of(slot), demand }
-        })
-        .collect();
-    let template = if pid == holder { template(board, holder) } else { None };
-    if asked.is_empty() && template.is_none() {
-        return Ok(Output::failure("it has no worker at this moment".to_owned()));
-    }
-    let end = Instant::now() + PATIENCE;
-    while asked.iter().any(|worker| worker.is_watched() && !worker.has_told()) && Instant::now() < end {
-        pause(LOOK_EVERY)?;
+    let processes = ask(board, pid, pause)?;
+    if processes.is_empty() {
+        return Ok(without_worker());
     }
     let mut told = Output::default();
-    if let Some((pid, file)) = template
-        && let Ok(stacks) = dumped(pid, &file, holder, pause)?
-    {
-        let _ = writeln!(told.output, "Template (pid {pid})\n");
-        stacks.iter().for_each(|stack| told.output.push_str(&format!("{}\n", without_request(stack))));
-    }
-    for worker in &asked {
-        let _ = writeln!(told.output, "Worker {} (pid {})\n", worker.number, worker.pid);
-        match worker.stacks(pause)? {
-            Ok(stacks) => told.output.push_str(&worker.described(&stacks)),
-            Err(error) => {
-                let _ = writeln!(told.output, "Its stacks could not be had: {error}\n");
-                told.error = Some(format!("worker {} could not tell its stacks", worker.number));
+    for process in &processes {
+        let Some(number) = process.slot else {
+            if let Ok(stacks) = &process.stacks {
+                let _ = writeln!(told.output, "Template (pid {})\n", process.pid);
+                stacks
+                    .iter()
+                    .for_each(|stack| told.output.push_str(&format!("{}\n", without_request(stack))));
             }
-        }
-    }
-    Ok(told)
-}
-
-impl Asked<'_> {
-    /// Whether it is past its import, so that somebody sees the demand.
-    fn is_watched(&self) -> bool {
-        self.slot.get(SlotField::HeartbeatNanos) != 0
-    }
-
-    fn has_told(&self) -> bool {
-        self.slot.get(SlotField::StacksTold) >= self.demand
-    }
-
-    /// What it has told; where it has not, because it is still starting or its watch does not run, what its
-    /// faulthandler writes.
-    fn stacks<E>(&self, pause: Pause<'_, E>) -> Result<io::Result<Vec<ThreadStack>>, E> {
-        let file = match StacksFile::find(self.holder, self.number) {
-            Ok(file) => file,
-            Err(error) => return Ok(Err(error)),
+            continue;
         };
-        if self.has_told() {
-            return Ok(stacks_in(&file));
-        }
-        dumped(self.pid, &file, self.holder, pause)
-    }
-
-    fn described(&self, stacks: &[ThreadStack]) -> String {
-        let now = now_nanos();
-        let running: Vec<(usize, Running)> = self
-            .slot
-            .threads()
-            .enumerate()
-            .filter_map(|(index, thread)| Some((index, thread.running()?)))
-            .collect();
-        let mut text = String::new();
-        // Threads of ours that are in no Python code are nobody's concern.
-        let known = |stack: &&ThreadStack| stack.name.is_some() || !stack.frames.is_empty();
-        for stack in stacks.iter().filter(known) {
-            match running.iter().find(|(_, running)| running.ident == stack.ident) {
-                Some((index, running)) => {
-                    let _ = writeln!(text, "{}: {}", thread_name(*index), request(running, now));
-                }
-                None => {
-                    let _ = writeln!(text, "{}", without_request(stack));
-                    continue;
-                }
+        let _ = writeln!(told.output, "Worker {number} (pid {})\n", process.pid);
+        match (&process.stacks, board.slot(number)) {
+            (Ok(stacks), Some(slot)) => told.output.push_str(&described(slot, stacks)),
+            (Ok(_), None) => {}
+            (Err(error), _) => {
+                let _ = writeln!(told.output, "Its stacks could not be had: {error}\n");
+                told.error = Some(untold(number));
             }
-            let _ = writeln!(text, "{}", stack.frames);
         }
-        text
-    }
-}
-
-/// The process that imports the application for the workers, as long as it does, and its file.
-fn template(board: &Scoreboard, supervisor: u32) -> Option<(u32, StacksFile)> {
-    let files = StacksFile::find_templates(supervisor).ok()?;
-    let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).ok()?;
-    let is_worker =
-        |child: &u32| board.slots().any(|(_, slot)| slot.get(SlotField::Pid) == u64::from(*child));
-    let children = children.split_ascii_whitespace().filter_map(|child| child.parse().ok());
-    let others: Vec<u32> = children.filter(|child| !is_worker(child)).collect();
-    let writes =
-        |file: StacksFile| Some((others.iter().copied().find(|child| file.is_open_in(*child))?, file));
-    files.into_iter().find_map(writes)
-}
-
-/// What the faulthandler of process `pid` writes into `file`, which `holder` has made.
-fn dumped<E>(
-    pid: u32,
-    file: &StacksFile,
-    holder: u32,
-    pause: Pause<'_, E>,
-) -> Result<io::Result<Vec<ThreadStack>>, E> {
-    match ask_stacks(pid, file, holder) {
-        Ok(true) => {}
-        Ok(false) => return Ok(Err(io::Error::other("it has not begun yet, or is ending"))),
-        Err(error) => return Ok(Err(error)),
-    }
-    let end = Instant::now() + SIGNAL_PATIENCE;
-    while Instant::now() < end {
-        pause(LOOK_EVERY)?;
-    }
-    let mut told = stacks_in(file);
-    // The faulthandler has the oldest thread last, and no names.
-    if let Some(oldest) = told.as_mut().ok().and_then(|stacks| stacks.last_mut()) {
-        oldest.name.get_or_insert_with(|| "MainThread".to_owned());
     }
     Ok(told)
+}
+
+/// Each stack once, with how many threads have it, the most first.
+pub(crate) fn tell_grouped<E>(board: &Scoreboard, pid: u32, pause: Pause<'_, E>) -> Result<Output, E> {
+    let processes = ask(board, pid, pause)?;
+    if processes.is_empty() {
+        return Ok(without_worker());
+    }
+    let failed = processes.iter().filter(|process| process.stacks.is_err()).find_map(|process| process.slot);
+    let requests = Snapshot::read(board, ReadTime::now()).requests;
+    let groups = grouped(&processes, &requests);
+    Ok(Output { output: grouped_text(&groups), error: failed.map(untold) })
+}
+
+/// The groups of what processes have told, with the requests that run at that moment.
+pub(crate) fn grouped(processes: &[ProcessStacks], requests: &[ShownRequest]) -> Vec<StackGroup> {
+    let threads = processes.iter().filter_map(|process| Some((process.slot?, process.stacks.as_ref().ok()?)));
+    let threads = threads.flat_map(|(slot, stacks)| {
+        stacks.iter().filter(is_known).map(move |stack| {
+            let is_its = |request: &&ShownRequest| request.slot == slot && request.ident == stack.ident;
+            StackOfThread {
+                slot,
+                name: name(stack),
+                frames: stack.frames.clone(),
+                request: requests.iter().find(is_its).cloned(),
+            }
+        })
+    });
+    group_stacks(threads)
+}
+
+/// Groups as text.
+pub(crate) fn grouped_text(groups: &[StackGroup]) -> String {
+    let all: usize = groups.iter().map(|group| group.count).sum();
+    let mut text = String::new();
+    for group in groups {
+        let slots: Vec<String> = group.slots.iter().map(u32::to_string).collect();
+        let (slots, workers) = (slots.join(", "), if group.slots.len() == 1 { "worker" } else { "workers" });
+        let idle = if group.frames.is_empty() { ", idle" } else { "" };
+        let _ = writeln!(text, "{} of {all} threads, {workers} {slots}{idle}", group.count);
+        for request in group.requests.iter().take(REQUESTS_OF_GROUP) {
+            let _ = writeln!(text, "  {}", in_group(request));
+        }
+        let others = group.requests.len().saturating_sub(REQUESTS_OF_GROUP);
+        if others > 0 {
+            let _ = writeln!(text, "  and {others} more request{}", if others == 1 { "" } else { "s" });
+        }
+        if !group.names.is_empty() && !group.frames.is_empty() {
+            let names: Vec<String> = group.names.iter().map(|name| printable(name)).collect();
+            let _ = writeln!(text, "  {}", names.join(", "));
+        }
+        let _ = writeln!(text, "{}", group.frames);
+    }
+    text
+}
+
+fn in_group(request: &ShownRequest) -> String {
+    let age = time_of_seconds(request.age_seconds);
+    format!(
+        "{}  {age}  {}  {}",
+        request.id,
+        phase_in_full(request.phase),
+        cut(&request_line(request), REQUEST_WIDTH)
+    )
+}
+
+fn without_worker() -> Output {
+    Output::failure("it has no worker at this moment".to_owned())
+}
+
+fn untold(number: u32) -> String {
+    format!("worker {number} could not tell its stacks")
+}
+
+/// Threads of ours that are in no Python code are nobody's concern.
+fn is_known(stack: &&ThreadStack) -> bool {
+    stack.name.is_some() || !stack.frames.is_empty()
+}
+
+fn described(slot: WorkerSlot<'_>, stacks: &[ThreadStack]) -> String {
+    let now = now_nanos();
+    let running: Vec<(usize, Running)> =
+        slot.threads().enumerate().filter_map(|(index, thread)| Some((index, thread.running()?))).collect();
+    let mut text = String::new();
+    for stack in stacks.iter().filter(is_known) {
+        match running.iter().find(|(_, running)| running.ident == stack.ident) {
+            Some((index, running)) => {
+                let _ = writeln!(text, "{}: {}", thread_name(*index), request(running, now));
+            }
+            None => {
+                let _ = writeln!(text, "{}", without_request(stack));
+                continue;
+            }
+        }
+        let _ = writeln!(text, "{}", stack.frames);
+    }
+    text
+}
+
+fn name(stack: &ThreadStack) -> String {
+    stack.name.clone().unwrap_or_else(|| format!("thread 0x{:x}", stack.ident))
 }
 
 fn without_request(stack: &ThreadStack) -> String {
-    let unnamed = format!("thread 0x{:x}", stack.ident);
-    let name = stack.name.as_deref().unwrap_or(&unnamed);
     let idle = if stack.frames.is_empty() { ": idle" } else { "" };
-    format!("{name}{idle}\n{}", stack.frames)
+    format!("{}{idle}\n{}", name(stack), stack.frames)
 }
 
 fn request(running: &Running, now: u64) -> String {
@@ -189,7 +176,7 @@ mod tests {
     use std::convert::Infallible;
     use std::net::{IpAddr, Ipv6Addr};
 
-    use portico_supervisor::Note;
+    use portico_supervisor::{Note, SlotField};
 
     use super::*;
 
@@ -214,12 +201,12 @@ mod tests {
             route_timeout: None,
         });
         thread.set_state(ThreadState::AwaitingClient);
-        let worker = Asked { holder: 1, number: 0, slot, pid: 2, demand: 1 };
-        let text = worker.described(&[
+        let stacks = [
             stack(7, Some("Thread-1"), "  File \"pay.py\"\n"),
             stack(8, Some("MainThread"), ""),
             stack(9, None, ""),
-        ]);
+        ];
+        let text = described(slot, &stacks);
         let expected = "portico-2: POST /pay of ::1, running 1m 30s, queued 1 ms, waiting for its client\n  \
                         File \"pay.py\"\n\nMainThread: idle\n\n";
         assert_eq!(text, expected, "a thread that is in no Python code is left out");
@@ -234,17 +221,51 @@ mod tests {
     }
 
     #[test]
-    fn the_operator_ends_the_wait() {
-        let board = Scoreboard::create(1, 1).unwrap();
-        let slot = board.slot(0).unwrap();
-        slot.set(SlotField::Pid, u64::from(std::process::id()));
-        slot.set(SlotField::HeartbeatNanos, 1);
-        let mut pauses = 0;
-        let mut interrupted = |_| {
-            pauses += 1;
-            if pauses < 3 { Ok(()) } else { Err("Ctrl-C") }
-        };
-        assert_eq!(tell(&board, std::process::id(), &mut interrupted).unwrap_err(), "Ctrl-C");
-        assert_eq!((pauses, slot.get(SlotField::StacksAsked)), (3, 1));
+    fn equal_stacks_stand_once_with_their_requests() {
+        let board = Scoreboard::create(2, 6).unwrap();
+        let (in_wait, in_spin) =
+            ("  File \"db.py\", line 9, in wait\n", "  File \"a.py\", line 1, in spin\n");
+        let mut processes = Vec::new();
+        for (number, slot) in board.slots() {
+            slot.set(SlotField::Pid, 4711 + u64::from(number));
+            let mut stacks = vec![stack(99, Some("MainThread"), ""), stack(98, None, "")];
+            for (index, thread) in slot.threads().enumerate().take(3) {
+                let ident = 1 + index as u64;
+                thread.enlist(70, ident);
+                let begun_nanos = now_nanos().saturating_sub((5 + ident) * 1_000_000_000);
+                let target = if index == 0 && number == 1 { &b"/\x1b[2J?a=b"[..] } else { b"/" };
+                let (method, peer) = (&b"GET"[..], None);
+                thread.begin(&Note {
+                    method,
+                    target,
+                    peer,
+                    begun_nanos,
+                    queued_nanos: 0,
+                    route_timeout: None,
+                });
+                stacks.push(stack(ident, None, if index == 0 && number == 1 { in_spin } else { in_wait }));
+            }
+            processes.push(ProcessStacks { slot: Some(number), pid: 4711 + number, stacks: Ok(stacks) });
+        }
+        processes.push(ProcessStacks { slot: Some(7), pid: 1, stacks: Err(std::io::Error::other("no")) });
+        let requests = Snapshot::read(&board, ReadTime::now()).requests;
+        let text = grouped_text(&grouped(&processes, &requests));
+        let expected = "\
+5 of 8 threads, workers 0, 1
+  0-3-2  8.0 s  running  GET /
+  1-3-2  8.0 s  running  GET /
+  0-2-2  7.0 s  running  GET /
+  1-2-2  7.0 s  running  GET /
+  and 1 more request
+  File \"db.py\", line 9, in wait
+
+1 of 8 threads, worker 1
+  1-1-2  6.0 s  running  GET /\\u{1b}[2J
+  File \"a.py\", line 1, in spin
+
+2 of 8 threads, workers 0, 1, idle
+
+";
+        assert_eq!(text, expected);
     }
 }

@@ -32,6 +32,14 @@ pub(crate) fn phase(phase: RequestPhase) -> &'static str {
     }
 }
 
+/// The same where there is room for more than one.
+pub(crate) fn phase_in_full(phase: RequestPhase) -> &'static str {
+    match phase {
+        RequestPhase::AwaitingClient => "awaiting client",
+        RequestPhase::Running | RequestPhase::Websocket | RequestPhase::Lost => self::phase(phase),
+    }
+}
+
 /// `GET /path` of a request.
 pub(crate) fn request_line(request: &ShownRequest) -> String {
     format!("{} {}", printable(&request.method), printable(&request.path))

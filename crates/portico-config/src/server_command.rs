@@ -15,8 +15,14 @@ pub enum ServerCommand {
     Metrics(u32),
     /// `portico metrics PID --prometheus`: the same in the older text format of Prometheus.
     MetricsOfPrometheus(u32),
+    /// `portico requests PID`: print the requests that run, the oldest first.
+    Requests(u32),
+    /// `portico requests PID --json`: the same for programs.
+    RequestsJson(u32),
     /// `portico stacks PID`: print the request and the Python stack of each thread.
     Stacks(u32),
+    /// `portico stacks PID --grouped`: print each stack once, with how many threads have it.
+    StacksGrouped(u32),
     /// `portico reload PID`: replace its workers by ones that have imported the application anew.
     Reload(u32),
     /// `portico upgrade PID`: replace all of it, the program included, on the same sockets.
@@ -29,14 +35,17 @@ type CommandWord = (&'static str, fn(u32) -> ServerCommand, &'static str);
 /// What a command becomes with an option behind the process id: its word, the option, the other command.
 type CommandOption = (&'static str, &'static str, fn(u32) -> ServerCommand);
 
-const OPTIONS: [CommandOption; 2] = [
+const OPTIONS: [CommandOption; 4] = [
     ("status", "--json", ServerCommand::StatusJson),
     ("metrics", "--prometheus", ServerCommand::MetricsOfPrometheus),
+    ("requests", "--json", ServerCommand::RequestsJson),
+    ("stacks", "--grouped", ServerCommand::StacksGrouped),
 ];
 
-const COMMANDS: [CommandWord; 5] = [
+const COMMANDS: [CommandWord; 6] = [
     ("status", ServerCommand::Status, "Print its workers, their requests, queue and memory"),
     ("metrics", ServerCommand::Metrics, "Print its metrics as OpenMetrics text"),
+    ("requests", ServerCommand::Requests, "Print the requests that run, the oldest first"),
     ("stacks", ServerCommand::Stacks, "Print the request and the Python stack of each thread"),
     ("reload", ServerCommand::Reload, "Replace its workers by ones that import the application anew"),
     ("upgrade", ServerCommand::Upgrade, "Replace all of it, the program too, on the same sockets"),
@@ -102,6 +111,7 @@ mod tests {
         for (word, command) in [
             ("status", ServerCommand::Status(1)),
             ("metrics", ServerCommand::Metrics(1)),
+            ("requests", ServerCommand::Requests(1)),
             ("stacks", ServerCommand::Stacks(1)),
             ("reload", ServerCommand::Reload(1)),
             ("upgrade", ServerCommand::Upgrade(1)),
@@ -116,6 +126,8 @@ mod tests {
         let of = |args: &[&str]| read(&args.iter().map(OsString::from).collect::<Vec<_>>());
         assert_eq!(of(&["status", "7", "--json"]), Ok(Some(ServerCommand::StatusJson(7))));
         assert_eq!(of(&["metrics", "7", "--prometheus"]), Ok(Some(ServerCommand::MetricsOfPrometheus(7))));
+        assert_eq!(of(&["requests", "7", "--json"]), Ok(Some(ServerCommand::RequestsJson(7))));
+        assert_eq!(of(&["stacks", "7", "--grouped"]), Ok(Some(ServerCommand::StacksGrouped(7))));
         for other in [["metrics", "7", "--json"], ["status", "x", "--json"], ["stacks", "7", "--json"]] {
             assert_eq!(of(&other), Ok(None), "{other:?}: an application of that name, with options");
         }

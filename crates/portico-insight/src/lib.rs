@@ -12,5 +12,7 @@ mod durations;
 mod reading;
 mod responses;
 mod snapshot;
+mod stack_groups;
 
 pub use snapshot::{ReadTime, RequestPhase, ServerState, ShownRequest, Snapshot, WorkerState};
+pub use stack_groups::{StackGroup, StackOfThread, group_stacks};

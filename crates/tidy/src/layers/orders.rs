@@ -85,7 +85,17 @@ pub(super) const ORDERS: &[Order] = &[
         folder: "portico-cli/src",
         rows: &[
             &["output", "pause", "table", "words"],
-            &["dev_cert", "hash_password", "maintenance", "replacement", "routes", "stacks", "status"],
+            &["asked_stacks"],
+            &[
+                "dev_cert",
+                "hash_password",
+                "maintenance",
+                "replacement",
+                "requests",
+                "routes",
+                "stacks",
+                "status",
+            ],
             &["report", "static_folders"],
         ],
     },
@@ -147,7 +157,7 @@ pub(super) const ORDERS: &[Order] = &[
     },
     Order {
         folder: "portico-insight/src",
-        rows: &[&["call_id", "reading"], &["durations", "responses"], &["snapshot"]],
+        rows: &[&["call_id", "reading"], &["durations", "responses"], &["snapshot"], &["stack_groups"]],
     },
     Order {
         folder: "portico-lending/src",
