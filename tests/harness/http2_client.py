@@ -69,9 +69,13 @@ class Http2Client(Connection):
         settings: dict[int, int] | None = None,
         hello: bool = True,
         tls: ssl.SSLContext | None = None,
+        source: str | None = None,
     ) -> None:
-        """Connects; with `hello` sends preface and SETTINGS and waits for the server's."""
-        self.socket = connection(address, timeout)
+        """Connects, from the address `source` if it is given.
+
+        With `hello` it sends preface and SETTINGS, and waits for the server's.
+        """
+        self.socket = connection(address, timeout, source=source)
         self.timeout = timeout
         if tls:
             self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")

@@ -11,5 +11,5 @@ mod table;
 
 pub use concurrency::{CONCURRENCY_WORDS, CONCURRENT_LIMITS_MAX, ConcurrencyLimit, ConcurrencyRow};
 pub use gcra::Rate;
-pub use key::LimitSubject;
+pub use key::{LimitSubject, client_network};
 pub use table::{LimitTable, Verdict, forgotten, table_words};

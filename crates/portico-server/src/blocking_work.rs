@@ -4,17 +4,31 @@
 //! The engine hands jobs over and goes on. A job says itself to whom its result goes; here it is only run. The
 //! thread is started with the first job, so a worker that has none has no such thread, and the processes that fork
 //! never have one. Jobs wait in two bounded lines: those that wait for a disk go first, because a password's hash
-//! takes as long as a hundred files.
+//! takes as long as a hundred files. In each line clients have their turns.
 
-use std::collections::VecDeque;
+mod fair_line;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use portico_log::Occurrences;
 
-/// A job. It passes its result on itself, and has one also where it fails.
-pub(crate) type BlockingJob = Box<dyn FnOnce() + Send>;
+use self::fair_line::FairLine;
+pub(crate) use self::fair_line::{JobClient, JobOwner};
+
+/// A job. It passes its result on itself, and has one also where it fails or is not to be done.
+pub(crate) type BlockingJob = Box<dyn FnOnce(JobFate) + Send>;
+
+/// What becomes of a job that has waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JobFate {
+    /// It is done now, on the thread for such work.
+    Run,
+    /// Its place in the line has been given to a client with fewer jobs: it will not be done. It is told so by
+    /// whoever drives the engine.
+    Displaced,
+}
 
 /// What a job takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +61,9 @@ struct Shared {
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct WorkLines {
-    disk: VecDeque<BlockingJob>,
-    compute: VecDeque<BlockingJob>,
+    disk: FairLine<BlockingJob>,
+    compute: FairLine<BlockingJob>,
     is_started: bool,
     is_closed: bool,
 }
@@ -70,22 +83,28 @@ impl BlockingWork {
     ///
     /// # Errors
     /// [`WorkRefused`]; the job will not be run.
-    pub(crate) fn submit(&self, effort: Effort, job: BlockingJob) -> Result<(), WorkRefused> {
+    pub(crate) fn submit(
+        &self,
+        effort: Effort,
+        owner: JobOwner,
+        job: BlockingJob,
+    ) -> Result<(), WorkRefused> {
         let mut state = self.shared.lock();
-        let (line, max) = match effort {
-            Effort::Disk => (&mut state.disk, DISK_JOBS_MAX),
-            Effort::Compute => (&mut state.compute, COMPUTE_JOBS_MAX),
+        let line = match effort {
+            Effort::Disk => &mut state.disk,
+            Effort::Compute => &mut state.compute,
         };
-        if line.len() >= max {
-            return Err(WorkRefused::Full);
-        }
-        line.push_back(job);
+        let displaced = line.push(owner, job).map_err(|_| WorkRefused::Full)?;
         if state.is_closed || (!state.is_started && !self.start(&mut state)) {
             // Nobody would run them; what they were to go on with is cut with its connection.
             state.drop_jobs();
             return Err(WorkRefused::Closed);
         }
+        drop(state);
         self.shared.changed.notify_one();
+        if let Some(displaced) = displaced {
+            displaced(JobFate::Displaced);
+        }
         Ok(())
     }
 
@@ -132,7 +151,7 @@ impl Shared {
     fn run(&self) {
         give_way();
         while let Some(job) = self.next() {
-            if catch_unwind(AssertUnwindSafe(job)).is_err()
+            if catch_unwind(AssertUnwindSafe(|| job(JobFate::Run))).is_err()
                 && let Some(times) = FAILED_JOBS.note()
             {
                 log::error!("the server itself failed in work that blocks (a bug in Portico){times}");
@@ -146,7 +165,7 @@ impl Shared {
             |state: &mut WorkLines| !state.is_closed && state.disk.is_empty() && state.compute.is_empty();
         let state = self.changed.wait_while(self.lock(), waits);
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
-        state.disk.pop_front().or_else(|| state.compute.pop_front())
+        state.disk.pop().or_else(|| state.compute.pop())
     }
 }
 
@@ -167,6 +186,13 @@ impl WorkLines {
     }
 }
 
+impl Default for WorkLines {
+    fn default() -> Self {
+        let (disk, compute) = (FairLine::new(DISK_JOBS_MAX), FairLine::new(COMPUTE_JOBS_MAX));
+        Self { disk, compute, is_started: false, is_closed: false }
+    }
+}
+
 impl std::fmt::Debug for WorkLines {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (disk, compute) = (self.disk.len(), self.compute.len());
@@ -183,15 +209,24 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
+    /// Hands over a job that is nobody's.
+    fn submit(
+        work: &BlockingWork,
+        effort: Effort,
+        job: impl FnOnce(JobFate) + Send + 'static,
+    ) -> Result<(), WorkRefused> {
+        work.submit(effort, JobOwner::SERVER, Box::new(job))
+    }
+
     /// Has the thread wait until what is returned is dropped.
     fn hold(work: &BlockingWork) -> Sender<()> {
         let (release, wait): (Sender<()>, Receiver<()>) = channel();
         let (begun, begins) = channel();
-        let job = move || {
+        let job = move |_| {
             begun.send(()).unwrap();
             let _ = wait.recv_timeout(PATIENCE);
         };
-        work.submit(Effort::Disk, Box::new(job)).unwrap();
+        submit(work, Effort::Disk, job).unwrap();
         begins.recv_timeout(PATIENCE).unwrap();
         release
     }
@@ -201,8 +236,8 @@ mod tests {
         let work = BlockingWork::default();
         assert!(!work.is_started());
         let (done, result) = channel();
-        let job = move || done.send(thread::current().name().map(str::to_owned)).unwrap();
-        work.submit(Effort::Compute, Box::new(job)).unwrap();
+        let job = move |_| done.send(thread::current().name().map(str::to_owned)).unwrap();
+        submit(&work, Effort::Compute, job).unwrap();
         assert_eq!(result.recv_timeout(PATIENCE).unwrap().as_deref(), Some("portico-blocking"));
         assert!(work.is_started());
     }
@@ -216,7 +251,7 @@ mod tests {
             [(Effort::Compute, 3), (Effort::Disk, 1), (Effort::Compute, 4), (Effort::Disk, 2)]
         {
             let done = done.clone();
-            work.submit(effort, Box::new(move || done.send(number).unwrap())).unwrap();
+            submit(&work, effort, move |_| done.send(number).unwrap()).unwrap();
         }
         drop(release);
         let order: Vec<i32> = (0..4).map(|_| results.recv_timeout(PATIENCE).unwrap()).collect();
@@ -229,19 +264,44 @@ mod tests {
             let work = BlockingWork::default();
             let release = hold(&work);
             for _ in 0..max {
-                work.submit(effort, Box::new(|| {})).unwrap();
+                submit(&work, effort, |_| {}).unwrap();
             }
-            assert_eq!(work.submit(effort, Box::new(|| {})), Err(WorkRefused::Full), "{effort:?}");
+            assert_eq!(submit(&work, effort, |_| {}), Err(WorkRefused::Full), "{effort:?}");
             drop(release);
         }
     }
 
     #[test]
+    fn who_has_many_jobs_gives_a_place_to_who_has_none() {
+        let work = BlockingWork::default();
+        let release = hold(&work);
+        let (done, results) = channel();
+        let owned = |client: u8, number: usize| {
+            let (done, client) = (done.clone(), JobClient::Network([10, 0, 0, client].into()));
+            let job = move |fate| done.send((number, fate)).unwrap();
+            work.submit(Effort::Disk, JobOwner { client, connection: 1 }, Box::new(job))
+        };
+        for number in 0..DISK_JOBS_MAX {
+            owned(1, number).unwrap();
+        }
+        assert_eq!(owned(1, DISK_JOBS_MAX), Err(WorkRefused::Full));
+        owned(2, 5000).unwrap();
+        assert_eq!(
+            results.try_recv(),
+            Ok((DISK_JOBS_MAX - 1, JobFate::Displaced)),
+            "the last of the other's"
+        );
+        drop(release);
+        let order: Vec<_> = (0..3).map(|_| results.recv_timeout(PATIENCE).unwrap()).collect();
+        assert_eq!(order, [(0, JobFate::Run), (5000, JobFate::Run), (1, JobFate::Run)]);
+    }
+
+    #[test]
     fn a_job_that_panics_costs_no_other() {
         let work = BlockingWork::default();
-        work.submit(Effort::Disk, Box::new(|| panic!("one of the test's own"))).unwrap();
+        submit(&work, Effort::Disk, |_| panic!("one of the test's own")).unwrap();
         let (done, result) = channel();
-        work.submit(Effort::Disk, Box::new(move || done.send(()).unwrap())).unwrap();
+        submit(&work, Effort::Disk, move |_| done.send(()).unwrap()).unwrap();
         result.recv_timeout(PATIENCE).unwrap();
     }
 
@@ -250,11 +310,11 @@ mod tests {
         let work = BlockingWork::default();
         let release = hold(&work);
         let (done, result) = channel::<()>();
-        work.submit(Effort::Disk, Box::new(move || done.send(()).unwrap())).unwrap();
+        submit(&work, Effort::Disk, move |_| done.send(()).unwrap()).unwrap();
         let shared = Arc::downgrade(&work.shared);
         work.close();
         assert!(result.recv_timeout(PATIENCE).is_err(), "dropped, not run");
-        assert_eq!(work.submit(Effort::Disk, Box::new(|| {})), Err(WorkRefused::Closed));
+        assert_eq!(submit(&work, Effort::Disk, |_| {}), Err(WorkRefused::Closed));
         drop((work, release));
         let ended = (0..1000).any(|_| {
             thread::sleep(Duration::from_millis(1));

@@ -24,12 +24,12 @@ const IPV6_PREFIX_BITS: u32 = 64;
 impl<'v> LimitSubject<'v> {
     /// The client of this address, under the limit of this number.
     pub fn client(limit: u64, address: IpAddr) -> Self {
-        Self { limit, who: Who::Client(network(address)) }
+        Self { limit, who: Who::Client(client_network(address)) }
     }
 
     /// The client of this address, if one is known, as one who gives wrong passwords: for all routes together.
     pub fn failed_logins(address: Option<IpAddr>) -> Self {
-        Self { limit: 0, who: Who::FailedLogins(address.map(network)) }
+        Self { limit: 0, who: Who::FailedLogins(address.map(client_network)) }
     }
 
     /// All of whom no address is known, together: what comes through a UNIX socket and says nothing of its client.
@@ -43,8 +43,8 @@ impl<'v> LimitSubject<'v> {
     }
 }
 
-/// What of an address is the client's.
-fn network(address: IpAddr) -> IpAddr {
+/// What of an address is the client's: an IPv4 address, or the 64 bits of an IPv6 one that a line usually gets.
+pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let prefix = u128::from(address) >> (128 - IPV6_PREFIX_BITS) << (128 - IPV6_PREFIX_BITS);

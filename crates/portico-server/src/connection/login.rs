@@ -22,7 +22,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use super::router::{Routed, note_refusal};
 use super::work::{Finish, Resume, WORK_TIMEOUT};
 use super::{Connection, ConnectionId, Deadline, EngineContext, Phase, Reply, Step};
-use crate::blocking_work::Effort;
+use crate::blocking_work::{Effort, JobFate};
 
 /// The logins that a worker knows and verifies.
 #[derive(Debug)]
@@ -51,6 +51,8 @@ enum LoginResult {
     Wrong,
     /// The server itself has failed.
     Failed,
+    /// There were too many others to verify.
+    Full,
 }
 
 impl Logins {
@@ -116,16 +118,17 @@ impl Connection {
         }
         guards.count_login(address, now)?;
         let users = Arc::clone(auth);
-        let verify = move || -> Finish {
-            let verified = catch_unwind(AssertUnwindSafe(|| users.users.verify(&credentials)));
-            let result = match verified {
-                Ok(true) => LoginResult::Right(user),
-                Ok(false) => LoginResult::Wrong,
-                Err(_) => LoginResult::Failed,
+        let verify = move |fate| -> Finish {
+            let verify = AssertUnwindSafe(|| users.users.verify(&credentials));
+            let result = match (fate == JobFate::Run).then(|| catch_unwind(verify)) {
+                Some(Ok(true)) => LoginResult::Right(user),
+                Some(Ok(false)) => LoginResult::Wrong,
+                Some(Err(_)) => LoginResult::Failed,
+                None => LoginResult::Full,
             };
             Box::new(move |context| context.finish_login(&mac, &result, address))
         };
-        if context.submit_for_many(Effort::Compute, verify).is_err() {
+        if context.submit_for_many(Effort::Compute, self.job_owner(context), verify).is_err() {
             context.reports.work_refused();
             context.take_login_back(address);
             return Err(Reply::LoginsFull);
@@ -159,6 +162,7 @@ impl Connection {
             }
             (LoginResult::Wrong, Some(auth)) => unauthorized(auth),
             (LoginResult::Wrong, None) | (LoginResult::Failed, _) => Reply::ApplicationFailed,
+            (LoginResult::Full, _) => Reply::LoginsFull,
         };
         // What the route has for its users is not for this one.
         (routed.reply, routed.file) = (None, None);
@@ -186,6 +190,10 @@ impl EngineContext {
     ) -> Vec<(ConnectionId, u32, Resume)> {
         match result {
             LoginResult::Right(_) => self.take_login_back(address),
+            LoginResult::Full => {
+                self.reports.work_refused();
+                self.take_login_back(address);
+            }
             LoginResult::Wrong => self.report_wrong_login(address),
             LoginResult::Failed => {}
         }

@@ -24,7 +24,7 @@ use super::router::{Routed, Router};
 use super::static_files::{FileDecision, ServedFiles};
 use super::work::Change;
 use super::{Decision, EngineContext, Reply};
-use crate::blocking_work::Effort;
+use crate::blocking_work::{Effort, JobFate, JobOwner};
 use crate::client::RequestContext;
 use crate::limits::{ConcurrencyPlace, SharedLimits};
 
@@ -147,16 +147,17 @@ impl EngineContext {
             return routes.take_look(present, again);
         }
         let files = routes.watched.clone();
-        let look = move || -> Change {
-            let present = look(&files);
+        let look = move |fate| -> Change {
+            let present = (fate == JobFate::Run).then(|| look(&files));
             Box::new(move |context| {
                 let again = context.now + LOOK_INTERVAL;
                 if let Some(routes) = &mut context.routes {
+                    let present = present.unwrap_or_else(|| routes.present.clone());
                     routes.take_look(present, again);
                 }
             })
         };
-        let is_away = self.submit_for_all(Effort::Disk, look).is_ok();
+        let is_away = self.submit_for_all(Effort::Disk, JobOwner::SERVER, look).is_ok();
         if let Some(routes) = &mut self.routes {
             routes.look_at = if is_away { None } else { Some(again) };
         }

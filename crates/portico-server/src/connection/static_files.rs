@@ -27,7 +27,7 @@ use self::served::FilePurpose;
 pub(super) use self::served::{FILE_METHODS, FileDecision, FileRequest, ServedFiles};
 use super::response_rules::is_relayed;
 use super::{Block, Connection, EngineContext, Flow, Phase, Reply, ResponsePart, Step};
-use crate::blocking_work::Effort;
+use crate::blocking_work::{Effort, JobFate, JobOwner};
 use crate::client::RequestContext;
 
 /// The bytes of a response: which file they are in, if they are not in memory.
@@ -61,13 +61,13 @@ impl Connection {
     /// Has the file be found off the engine. What is found is kept also if its client has left, or others would
     /// have the same done again.
     fn load_file(&mut self, site: Arc<FileSite>, request: FileRequest, context: &mut EngineContext) -> Step {
-        let share = context.sharer();
+        let (share, owner) = (context.sharer(), self.job_owner(context));
         let job = move || -> super::work::Resume {
             let found = site.load(&request.path);
             if let Found::File(file) = &found
                 && !file.awaits_tags()
             {
-                share(keeping(&request, file));
+                share(keeping(&request, file, owner));
             }
             Box::new(move |connection, context| connection.take_found(found, request, context))
         };
@@ -102,11 +102,11 @@ impl Connection {
         context: &mut EngineContext,
     ) -> Step {
         let Some(site) = context.site_of(&request).map(Arc::clone) else { return Step::Close };
-        let share = context.sharer();
+        let (share, owner) = (context.sharer(), self.job_owner(context));
         let job = move || -> super::work::Resume {
             let hashed = site.hash(&file).map(Arc::new);
             if let Some(hashed) = &hashed {
-                share(keeping(&request, hashed));
+                share(keeping(&request, hashed, owner));
             }
             // One that has changed is found once more when it is opened.
             let file = hashed.unwrap_or(file);
@@ -317,8 +317,8 @@ impl EngineContext {
         self.routes.as_ref().and_then(|routes| routes.files.sites.get(request.site as usize))
     }
 
-    /// Keeps `file`, and has it compressed if that is worth it.
-    fn keep_file(&mut self, index: usize, path: Vec<u8>, file: &Arc<StoredFile>) {
+    /// Keeps `file`, and has it compressed if that is worth it, at the cost of who has asked for it.
+    fn keep_file(&mut self, index: usize, path: Vec<u8>, file: &Arc<StoredFile>, owner: JobOwner) {
         let now = self.now;
         let Some(files) = self.routes.as_mut().map(|routes| &mut routes.files) else { return };
         files.cache.keep(index, &path, file, now);
@@ -327,27 +327,29 @@ impl EngineContext {
         }
         let Some(site) = files.sites.get(index).map(Arc::clone) else { return };
         let (plain, kept_path) = (Arc::clone(file), path.clone());
-        let compress = move || -> super::work::Change {
-            let newer = site.compress(&plain).map(Arc::new);
-            Box::new(move |context| {
-                if let (Some(newer), Some(routes)) = (newer, &mut context.routes) {
+        let compress = move |fate| -> super::work::Change {
+            let newer = (fate == JobFate::Run).then(|| site.compress(&plain).map(Arc::new));
+            Box::new(move |context| match (newer, &mut context.routes) {
+                (Some(Some(newer)), Some(routes)) => {
                     routes.files.cache.complete(index, &kept_path, &plain, &newer);
                 }
+                (None, Some(routes)) => routes.files.cache.drop_path(index, &kept_path),
+                _ => {}
             })
         };
-        if self.submit_for_all(Effort::Compute, compress).is_err()
+        if self.submit_for_all(Effort::Compute, owner, compress).is_err()
             && let Some(routes) = &mut self.routes
         {
-            // The next one who asks for it has it tried again.
+            // The next one who asks for it has it tried again, as where its place goes to another.
             routes.files.cache.drop_path(index, &path);
         }
     }
 }
 
 /// Keeps `file`, which has been found for `request`.
-fn keeping(request: &FileRequest, file: &Arc<StoredFile>) -> super::work::Change {
+fn keeping(request: &FileRequest, file: &Arc<StoredFile>, owner: JobOwner) -> super::work::Change {
     let (index, path, file) = (request.site as usize, request.path.clone(), Arc::clone(file));
-    Box::new(move |context| context.keep_file(index, path, &file))
+    Box::new(move |context| context.keep_file(index, path, &file, owner))
 }
 
 /// A body from this size on is written from where it lies.

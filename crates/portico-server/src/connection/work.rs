@@ -9,12 +9,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use portico_edge::limit::client_network;
 use portico_log::{CLIENT_GONE, Reason};
 
 use super::exchange::RequestExchange;
 use super::outbox::fetch;
 use super::{Connection, ConnectionId, Deadline, EngineContext, Phase, Reply, ResponsePart, Step};
-use crate::blocking_work::{BlockingJob, BlockingWork, Effort, WorkRefused};
+use crate::blocking_work::{BlockingJob, BlockingWork, Effort, JobClient, JobFate, JobOwner, WorkRefused};
 
 /// Goes on with an exchange, on the engine.
 pub(crate) type Resume = Box<dyn FnOnce(&mut Connection, &mut EngineContext) -> Step + Send>;
@@ -67,10 +68,15 @@ impl WorkHandle {
         self.thread.close();
     }
 
-    fn submit(&self, effort: Effort, job: impl FnOnce(&Poster) + Send + 'static) -> Result<(), WorkRefused> {
-        let Some(poster) = self.poster.clone() else { return Err(WorkRefused::Closed) };
-        let job: BlockingJob = Box::new(move || job(&poster));
-        self.thread.submit(effort, job)
+    fn submit(
+        &self,
+        effort: Effort,
+        owner: JobOwner,
+        job: impl FnOnce(JobFate) -> WorkResult + Send + 'static,
+    ) -> Result<(), WorkRefused> {
+        let Some(post) = self.poster.clone() else { return Err(WorkRefused::Closed) };
+        let job: BlockingJob = Box::new(move |fate| post(job(fate)));
+        self.thread.submit(effort, owner, job)
     }
 }
 
@@ -81,16 +87,27 @@ impl fmt::Debug for WorkHandle {
 }
 
 impl EngineContext {
-    /// Has `job` run off the engine, for the exchange that the connection which works now is at.
+    /// Has `job` run off the engine, for the exchange that the connection which works now is at: it goes on with
+    /// its result, or with `displaced` where the job's place is given to another.
     ///
     /// # Errors
     /// There is no place for it.
-    pub(super) fn submit(&self, served: u32, effort: Effort, job: ExchangeJob) -> Result<(), WorkRefused> {
+    pub(super) fn submit(
+        &self,
+        served: u32,
+        (effort, owner): (Effort, JobOwner),
+        job: ExchangeJob,
+        displaced: fn(&mut Connection, &mut EngineContext) -> Step,
+    ) -> Result<(), WorkRefused> {
         let id = self.working;
-        self.work.submit(effort, move |post| {
-            let done = catch_unwind(AssertUnwindSafe(job));
-            let resume = done.unwrap_or_else(|_| Box::new(Connection::fail_work));
-            post(WorkResult::Exchange(id, served, resume));
+        self.work.submit(effort, owner, move |fate| {
+            let resume = match fate {
+                JobFate::Run => {
+                    catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| Box::new(Connection::fail_work))
+                }
+                JobFate::Displaced => Box::new(displaced),
+            };
+            WorkResult::Exchange(id, served, resume)
         })
     }
 
@@ -113,16 +130,18 @@ impl EngineContext {
         }
     }
 
-    /// Has `job` run off the engine, for what all connections share. One that fails changes nothing.
+    /// Has `job` run off the engine, for what all connections share, at the cost of `owner`. One that fails
+    /// changes nothing.
     ///
     /// # Errors
     /// There is no place for it.
     pub(crate) fn submit_for_all(
         &self,
         effort: Effort,
-        job: impl FnOnce() -> Change + Send + 'static,
+        owner: JobOwner,
+        job: impl FnOnce(JobFate) -> Change + Send + 'static,
     ) -> Result<(), WorkRefused> {
-        self.work.submit(effort, move |post| post(WorkResult::Context(job())))
+        self.work.submit(effort, owner, move |fate| WorkResult::Context(job(fate)))
     }
 }
 
@@ -135,9 +154,10 @@ impl EngineContext {
     pub(super) fn submit_for_many(
         &self,
         effort: Effort,
-        job: impl FnOnce() -> Finish + Send + 'static,
+        owner: JobOwner,
+        job: impl FnOnce(JobFate) -> Finish + Send + 'static,
     ) -> Result<(), WorkRefused> {
-        self.work.submit(effort, move |post| post(WorkResult::Exchanges(job())))
+        self.work.submit(effort, owner, move |fate| WorkResult::Exchanges(job(fate)))
     }
 }
 
@@ -152,14 +172,25 @@ impl Connection {
         self.exchange_or_new().outcome.status.get_or_insert(CLIENT_GONE);
         self.phase = Phase::Calling;
         self.due = Some((Deadline::Work, context.now + WORK_TIMEOUT));
-        match context.submit(self.served, effort, job) {
+        let owner = self.job_owner(context);
+        match context.submit(self.served, (effort, owner), job, Self::refuse_work) {
             Ok(()) => Step::Keep,
             Err(_) => {
-                context.reports.work_refused();
                 self.due = None;
-                self.refuse_busy(context)
+                self.refuse_work(context)
             }
         }
+    }
+
+    /// Whose its jobs are. Its connections share the turns of a client, and streams those of their connection.
+    pub(super) fn job_owner(&self, context: &EngineContext) -> JobOwner {
+        let connection = self.session().map_or(context.working, |(session, _)| session).token();
+        let address = self.request().and_then(|request| request.sender().ip());
+        let client = match address {
+            Some(address) => JobClient::Network(client_network(address)),
+            None => JobClient::Unnamed(connection),
+        };
+        JobOwner { client, connection }
     }
 
     /// Whether it is still at the request of this number, and that goes on with the result of a job.
@@ -190,18 +221,24 @@ impl Connection {
                 connection.flush(context)
             })
         };
-        match context.submit(self.served, Effort::Disk, Box::new(job)) {
+        let owner = self.job_owner(context);
+        match context.submit(self.served, (Effort::Disk, owner), Box::new(job), Self::await_place) {
             Ok(()) => Step::Keep,
-            Err(WorkRefused::Full) => {
-                self.io.outbox.set_cold();
-                context.note_starved();
-                Step::Keep
-            }
+            Err(WorkRefused::Full) => self.await_place(context),
             Err(WorkRefused::Closed) => {
                 self.io.outbox.trust_pages();
                 Step::Again
             }
         }
+    }
+
+    /// There is no place for what would bring pages of its file: it tries again when a place has become free.
+    #[cold]
+    fn await_place(&mut self, context: &mut EngineContext) -> Step {
+        self.due = Some((Deadline::Work, context.now + WORK_TIMEOUT));
+        self.io.outbox.set_cold();
+        context.note_starved();
+        Step::Keep
     }
 
     /// What was to be done for it has not been done in time.
@@ -224,6 +261,13 @@ impl Connection {
             return self.begin_cut(context);
         }
         self.respond_instead(Reply::ApplicationFailed, context)
+    }
+
+    /// There is no place for its job, or that has been given to another.
+    #[cold]
+    fn refuse_work(&mut self, context: &mut EngineContext) -> Step {
+        context.reports.work_refused();
+        self.refuse_busy(context)
     }
 
     #[cold]

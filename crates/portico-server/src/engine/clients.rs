@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use portico_edge::limit::client_network;
 use portico_proto::Peer;
 
 use super::Engine;
@@ -15,7 +16,7 @@ pub(super) struct ClientCounts {
     /// 0: nothing is counted.
     max: u32,
     /// Of those that have one at all.
-    counts: HashMap<u128, u32>,
+    counts: HashMap<IpAddr, u32>,
     refused: u64,
 }
 
@@ -33,7 +34,7 @@ impl ClientCounts {
 
     /// Counts a connection of `client`; `false`: it has as many as it may already.
     fn add(&mut self, client: IpAddr) -> bool {
-        let count = self.counts.entry(network(client)).or_default();
+        let count = self.counts.entry(client_network(client)).or_default();
         if *count < self.max {
             *count += 1;
             return true;
@@ -56,26 +57,17 @@ impl ClientCounts {
 
     /// Counts one that is there already, whatever the others are.
     fn add_moved(&mut self, client: IpAddr) {
-        *self.counts.entry(network(client)).or_default() += 1;
+        *self.counts.entry(client_network(client)).or_default() += 1;
     }
 
     fn remove(&mut self, client: IpAddr) {
-        let network = network(client);
+        let network = client_network(client);
         if let Some(count) = self.counts.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
                 self.counts.remove(&network);
             }
         }
-    }
-}
-
-/// One client, as far as an address tells: an IPv4 address, or the 64 bits of an IPv6 one that a line usually
-/// gets.
-fn network(client: IpAddr) -> u128 {
-    match client {
-        IpAddr::V4(address) => u128::from(u32::from(address)),
-        IpAddr::V6(address) => u128::from(address) >> 64 << 64,
     }
 }
 
@@ -126,11 +118,13 @@ mod tests {
             [true, true, false]
         );
         assert!(counts.add(client("192.0.2.2")) && counts.add(client("::1")));
+        // As sockets for both kinds of addresses tell them.
+        assert!(!counts.add(client("::ffff:192.0.2.1")) && counts.add(client("::ffff:192.0.2.3")));
         counts.remove(one[2]);
         assert!(counts.add(one[0]) && !counts.add(one[1]));
         for (text, times) in [("2001:db8:0:1::9", 2), ("2001:db8:0:2::1", 1), ("192.0.2.1", 2)] {
             (0..times).for_each(|_| counts.remove(client(text)));
         }
-        assert_eq!(counts.counts.len(), 2, "who has none is not remembered");
+        assert_eq!(counts.counts.len(), 3, "who has none is not remembered");
     }
 }

@@ -90,9 +90,11 @@ fn a_job_that_panics_costs_its_request() {
 fn with_no_place_in_its_line_a_request_is_refused() {
     for (effort, max) in [(Effort::Disk, DISK_JOBS_MAX), (Effort::Compute, COMPUTE_JOBS_MAX)] {
         let (mut fixture, go) = waiting();
+        let owner = fixture.connection.job_owner(&fixture.context);
         // The thread may not have taken the first one yet.
         for _ in 0..=max {
-            _ = fixture.context.submit(0, effort, Box::new(|| Box::new(|_, _| Step::Keep)));
+            let job: ExchangeJob = Box::new(|| Box::new(|_, _| Step::Keep));
+            _ = fixture.context.submit(0, (effort, owner), job, |_, _| Step::Keep);
         }
         let job: ExchangeJob = Box::new(|| Box::new(|_, _| panic!("it was not to be run")));
         fixture.connection.await_work(effort, job, &mut fixture.context);
@@ -100,6 +102,64 @@ fn with_no_place_in_its_line_a_request_is_refused() {
         assert!(sent.starts_with("HTTP/1.1 503 ") && sent.contains("Retry-After: 1\r\n"), "{sent}");
         go.send(()).unwrap();
     }
+}
+
+/// Has the thread wait until what is returned is dropped.
+fn hold(fixture: &Fixture<UnixStream>) -> Sender<()> {
+    let (go, wait) = channel::<()>();
+    let (begin, begun) = channel::<()>();
+    let job = move |_| -> Change {
+        _ = begin.send(());
+        _ = wait.recv_timeout(seconds(10));
+        Box::new(|_| {})
+    };
+    fixture.context.submit_for_all(Effort::Disk, JobOwner::SERVER, job).unwrap();
+    // From then on it has no place in the line.
+    begun.recv_timeout(seconds(10)).unwrap();
+    go
+}
+
+/// Another client has a job, where the line is full.
+fn submit_for_another(fixture: &Fixture<UnixStream>, effort: Effort) {
+    let client = JobClient::Network([10, 0, 0, 1].into());
+    let owner = JobOwner { client, connection: 0 };
+    fixture.context.submit_for_all(effort, owner, |_| Box::new(|_| {})).unwrap();
+}
+
+#[test]
+fn a_request_whose_place_goes_to_another_client_is_refused() {
+    for (effort, max) in [(Effort::Disk, DISK_JOBS_MAX), (Effort::Compute, COMPUTE_JOBS_MAX)] {
+        let mut fixture = fixture(&[]);
+        let go = hold(&fixture);
+        assert_eq!(fixture.receive(GET), Step::Ready);
+        let owner = fixture.connection.job_owner(&fixture.context);
+        for _ in 1..max {
+            fixture.context.submit_for_all(effort, owner, |_| Box::new(|_| {})).unwrap();
+        }
+        let job: ExchangeJob = Box::new(|| Box::new(|_, _| panic!("it was not to be run")));
+        assert_eq!(fixture.connection.await_work(effort, job, &mut fixture.context), Step::Keep);
+        submit_for_another(&fixture, effort);
+        assert_eq!(fixture.take_result(), Some(Step::Keep));
+        assert_eq!(status(&mut fixture), "503");
+        drop(go);
+    }
+}
+
+#[test]
+fn a_response_whose_place_goes_to_another_client_waits_for_another_one() {
+    let mut fixture = fixture(&[]);
+    let go = hold(&fixture);
+    let owner = fixture.connection.job_owner(&fixture.context);
+    for _ in 1..DISK_JOBS_MAX {
+        fixture.context.submit_for_all(Effort::Disk, owner, |_| Box::new(|_| {})).unwrap();
+    }
+    assert_eq!(send_cold(&mut fixture, 100_000), Step::Keep);
+    submit_for_another(&fixture, Effort::Disk);
+    let displaced = fixture.take_result();
+    assert_eq!(displaced, Some(Step::Keep));
+    assert_eq!(fixture.context.starved.pop_front(), Some(fixture.context.working));
+    assert_eq!(fixture.due(), Some((Deadline::Work, WORK_TIMEOUT)));
+    drop(go);
 }
 
 /// A file on a disk whose pages are not in memory.
@@ -134,10 +194,11 @@ fn a_response_waits_for_its_files_pages() {
 #[test]
 fn a_response_whose_pages_do_not_come_is_cut() {
     let mut fixture = fixture(&[]);
+    let owner = fixture.connection.job_owner(&fixture.context);
     let (go, wait) = channel::<()>();
     fixture
         .context
-        .submit_for_all(Effort::Disk, move || {
+        .submit_for_all(Effort::Disk, owner, move |_| {
             _ = wait.recv_timeout(seconds(10));
             Box::new(|_| {})
         })
@@ -150,19 +211,9 @@ fn a_response_whose_pages_do_not_come_is_cut() {
 #[test]
 fn with_no_place_for_its_pages_a_response_waits_for_one() {
     let mut fixture = fixture(&[]);
-    let (go, wait) = channel::<()>();
-    let (begin, begun) = channel::<()>();
-    fixture
-        .context
-        .submit_for_all(Effort::Disk, move || {
-            _ = begin.send(());
-            _ = wait.recv_timeout(seconds(10));
-            Box::new(|_| {})
-        })
-        .unwrap();
-    // From then on it has no place in the line.
-    begun.recv_timeout(seconds(10)).unwrap();
-    while fixture.context.submit_for_all(Effort::Disk, || Box::new(|_| {})).is_ok() {}
+    let go = hold(&fixture);
+    let owner = fixture.connection.job_owner(&fixture.context);
+    while fixture.context.submit_for_all(Effort::Disk, owner, |_| Box::new(|_| {})).is_ok() {}
     assert_eq!(send_cold(&mut fixture, 100_000), Step::Keep);
     assert_eq!(fixture.context.starved.pop_front(), Some(fixture.context.working));
     drop(go);
