@@ -52,12 +52,16 @@ class Workload:
     method: str = "GET"
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    target: str = "/"
+    # What a file has that is served below /static.
+    file: bytes = b""
 
     def request(self) -> bytes:
         headers = {"Host": "localhost", **self.headers}
         if self.body:
             headers["Content-Length"] = str(len(self.body))
-        lines = [f"{self.method} / HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        lines = [f"{self.method} {self.target} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
         return "\r\n".join([*lines, "", ""]).encode() + self.body
 
 
@@ -67,7 +71,10 @@ WORKLOADS = {
     "10k": Workload("apps:ten_kilobytes", b"x" * 10240),
     "echo": Workload("apps:echo", b"y" * 10240, "POST", body=b"y" * 10240),
     "stream": Workload("apps:stream", b"\r\n0\r\n\r\n"),
+    "static": Workload("apps:hello", b"z" * 1024, target="/static/file", file=b"z" * 1024),
 }
+# A file that has just been written is not kept in memory.
+SETTLED_SECONDS = 2.5
 
 
 class CountError(Exception):
@@ -100,12 +107,19 @@ def count_by_thread(server: Path, workload: Workload, requests: int) -> dict[str
     """The instructions of each thread of the worker, by its number."""
     with tempfile.TemporaryDirectory(prefix="portico-instructions-") as folder:
         port = free_port()
+        files: list[str] = []
+        if workload.file:
+            served = Path(folder, "files")
+            served.mkdir()
+            (served / "file").write_bytes(workload.file)
+            time.sleep(SETTLED_SECONDS)
+            files = ["--static", f"/static={served}"]
         command = [
             *("setarch", platform.machine(), "--addr-no-randomize"),
             *("valgrind", "--quiet", "--tool=callgrind", "--trace-children=yes", "--separate-threads=yes"),
             f"--callgrind-out-file={folder}/%p",
             *(str(server), "--bind", f"127.0.0.1:{port}", "--workers", "1", "--threads", "1"),
-            *("--chdir", str(BENCH), "--log-level", "error", workload.app),
+            *("--chdir", str(BENCH), "--log-level", "error", *files, workload.app),
         ]
         environment = {**os.environ, "PYTHONHASHSEED": "0"}
         process = subprocess.Popen(command, env=environment, start_new_session=True)
