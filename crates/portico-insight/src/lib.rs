@@ -9,6 +9,7 @@
 
 mod call_id;
 mod durations;
+mod history;
 mod reading;
 mod responses;
 mod snapshot;

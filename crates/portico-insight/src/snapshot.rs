@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::call_id::CallId;
 use crate::durations::Durations;
+use crate::history::{self, EndedRequest, ServerEvent};
 use crate::reading::{add, occupied, seconds, used};
 use crate::responses::{self, ResponseCounts};
 
@@ -215,44 +216,6 @@ pub enum RequestPhase {
     Lost,
 }
 
-/// Something that has happened to the server: a reload, a worker's start or end.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ServerEvent {
-    /// When, in seconds since 1970.
-    pub unix_time: f64,
-    /// What, in a word.
-    pub kind: String,
-    /// The slot concerned.
-    pub slot: Option<u32>,
-    /// The process concerned.
-    pub pid: Option<u64>,
-    /// What, in a sentence.
-    pub text: String,
-}
-
-/// A request that has ended.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct EndedRequest {
-    /// When it ended, in seconds since 1970.
-    pub unix_time: f64,
-    /// Its method.
-    pub method: String,
-    /// The path of its target, without the query.
-    pub path: String,
-    /// The status of its response.
-    pub status: u16,
-    /// Why it ended, as the access log says it.
-    pub reason: String,
-    /// Its wait for a thread.
-    pub queue_seconds: Option<f64>,
-    /// How long the application took.
-    pub application_seconds: Option<f64>,
-    /// How long its response took to be written.
-    pub write_seconds: Option<f64>,
-    /// The trace that it belongs to.
-    pub trace_id: Option<String>,
-}
-
 impl Snapshot {
     /// What `board` says at `now`. Its numbers are read one by one while the server goes on, so they are of almost
     /// the same moment. Any worker can write anything there: it is shown, and nothing else is made of it.
@@ -287,8 +250,8 @@ impl Snapshot {
             backlog: Vec::new(),
             slots,
             requests: requests(board, now.nanos),
-            events: Vec::new(),
-            recent: Vec::new(),
+            events: history::events(board),
+            recent: history::recent(board),
         }
     }
 

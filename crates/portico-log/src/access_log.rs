@@ -26,6 +26,7 @@ use crate::request_id::RequestId;
 
 pub use observer::{AccessObserver, ServerResponse};
 pub use plan::{LineConstants, Plan};
+pub use trace::trace_id;
 pub use writer::{AccessLog, Destination, Outputs, Reopener};
 
 /// The facts of one finished request, borrowed from its connection for the moment in which the log copies them.

@@ -16,7 +16,7 @@ mod syslog;
 
 pub use access_log::{
     AccessLog, AccessObserver, AccessRecord, CLIENT_GONE, Destination, LineConstants, LostRequest, Moment,
-    Outputs, Plan, Reason, Reopener, ServerResponse, Times,
+    Outputs, Plan, Reason, Reopener, ServerResponse, Times, trace_id,
 };
 pub use log_output::LogOutput;
 pub use log_sink::LogSink;

@@ -10,20 +10,24 @@
 
 mod buckets;
 mod cells;
+mod ended_requests;
 mod labels;
 mod metric;
 mod openmetrics;
 mod reading;
+mod record_ring;
 mod reference;
 mod route_durations;
 mod table;
 
 pub use buckets::{Buckets, bucket_bounds_nanos, octave_counts, quantile_nanos};
 pub use cells::{GAUGE_WORDS, METRIC_WORDS, Metrics};
+pub use ended_requests::{ENDED_REQUESTS, ENDED_WORDS, EndedExchange, EndedRequests};
 pub use labels::{LogSeverity, Method, ReloadResult, ThreadUse};
 pub use metric::{Metric, StatsdForm, StatsdName};
 pub use openmetrics::TextFormat;
 pub use reading::{Number, Reading, SlotReading};
+pub use record_ring::{RecordRing, RingRecord};
 pub use reference::reference;
 pub use route_durations::{RouteDurations, SERIES_WORDS, route_text};
 pub use table::{Counter, Gauge, Histogram, LAYOUT};

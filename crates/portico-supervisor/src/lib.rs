@@ -35,11 +35,11 @@ pub use interpreter::{Gil, Interpreter};
 pub use memory::{Footprint, resident_kib};
 pub use pidfile::Pidfile;
 pub use scoreboard::{
-    CONCURRENCY_WORDS, Entries, Entry, EntryPlace, Inspection, InspectionKind, InspectionLease,
-    InspectionNumber, InspectionOrder, InspectionOutcome, KEY_BYTES_MAX, Note, OTHER_ROUTE, ROUTE_BYTES_MAX,
-    ROUTE_NUMBERS, ROUTES_MAX, RouteNumber, RouteTable, Running, Scoreboard, SlotField, SlotState,
-    SupervisorField, SupervisorState, ThreadRecord, ThreadState, WorkerSlot, now_nanos, thread_count,
-    thread_name,
+    CONCURRENCY_WORDS, Entries, Entry, EntryPlace, Event, EventKind, Inspection, InspectionKind,
+    InspectionLease, InspectionNumber, InspectionOrder, InspectionOutcome, KEY_BYTES_MAX, Note, OTHER_ROUTE,
+    ROUTE_BYTES_MAX, ROUTE_NUMBERS, ROUTES_MAX, RouteNumber, RouteTable, Running, Scoreboard, SlotField,
+    SlotState, SupervisorField, SupervisorState, ThreadRecord, ThreadState, WorkerSlot, now_nanos,
+    thread_count, thread_name,
 };
 pub use stacks::{ThreadStack, ask_stacks, parse_stacks, stacks_in, stacks_signal, without_start};
 pub use stacks_file::StacksFile;

@@ -15,6 +15,7 @@
 //!   slot 0       SlotField..., metrics, requests that run at once, thread 0, thread 1, ...
 //!   slot 1       ...
 //!   routes       the names of the application's routes
+//!   events       what has happened to the server lately
 //!   room 0       what is larger and mostly empty: see `room.rs`
 //!   room 1       ...
 //! ```
@@ -23,6 +24,7 @@
 //! next worker goes on adding to them, so a counter never falls.
 
 mod entries;
+mod events;
 mod fields;
 mod inspection;
 mod room;
@@ -37,7 +39,7 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use portico_metrics::{GAUGE_WORDS, LAYOUT, METRIC_WORDS, Metrics, RouteDurations};
+use portico_metrics::{EndedRequests, GAUGE_WORDS, LAYOUT, METRIC_WORDS, Metrics, RouteDurations};
 use portico_os::{is_sealed, sealed_memory};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
@@ -45,6 +47,8 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use crate::descriptors::{is_open_in, parent_of};
 
 pub use entries::{Entries, Entry, EntryPlace, KEY_BYTES_MAX};
+use events::{EVENT_WORDS, EventLog};
+pub use events::{Event, EventKind};
 pub use fields::{SlotField, SlotState, SupervisorField, SupervisorState};
 use inspection::PAGE_WORDS;
 pub use inspection::{
@@ -271,10 +275,17 @@ impl Scoreboard {
         RouteTable::in_words(words.unwrap_or_default())
     }
 
+    /// What has happened to the server lately.
+    pub fn events(&self) -> EventLog<'_> {
+        let end = self.0.layout.rooms_at().unwrap_or_default();
+        let words = self.words().get(end.saturating_sub(EVENT_WORDS)..end);
+        EventLog::in_words(words.unwrap_or_default())
+    }
+
     /// Where the room of slot `number` begins.
     fn room_at(&self, number: u32) -> Option<usize> {
         let rooms = room_words(self.0.layout.threads)?.checked_mul(number as usize)?;
-        self.0.layout.slots_end()?.checked_add(routes::TABLE_WORDS)?.checked_add(rooms)
+        self.0.layout.rooms_at()?.checked_add(rooms)
     }
 
     /// Gives the memory back in which the worker in slot `number` has told what it found.
@@ -365,6 +376,11 @@ impl<'a> WorkerSlot<'a> {
         self.room.application_metrics()
     }
 
+    /// The last of its requests that were slow or failed. The next worker goes on with them.
+    pub fn ended_requests(self) -> EndedRequests<'a> {
+        self.room.ended_requests()
+    }
+
     /// The durations of the requests of one route.
     pub fn route_durations(self, route: RouteNumber) -> Option<RouteDurations<'a>> {
         RouteDurations::in_words(self.room.durations(route))
@@ -397,9 +413,15 @@ impl BoardLayout {
         words.checked_next_multiple_of(PAGE_WORDS)
     }
 
+    /// Where the rooms begin: at a page, right behind the events.
+    fn rooms_at(self) -> Option<usize> {
+        let words = self.slots_end()?.checked_add(routes::TABLE_WORDS)?.checked_add(EVENT_WORDS)?;
+        words.checked_next_multiple_of(PAGE_WORDS)
+    }
+
     fn word_count(self) -> Option<usize> {
         let rooms = room_words(self.threads)?.checked_mul(self.slots)?;
-        self.slots_end()?.checked_add(routes::TABLE_WORDS)?.checked_add(rooms)
+        self.rooms_at()?.checked_add(rooms)
     }
 }
 
@@ -422,7 +444,7 @@ mod tests {
     use std::sync::atomic::AtomicBool;
     use std::thread;
 
-    use portico_metrics::{Counter, Gauge};
+    use portico_metrics::{Counter, EndedExchange, Gauge};
     use rustix::fs::ftruncate;
 
     use super::*;
@@ -590,7 +612,12 @@ mod tests {
         assert_eq!([found(0), found(1), found(2)], [1, 0, 1]);
         let slot = board.slot(1).unwrap();
         assert_eq!(slot.application_metrics().iter().count(), 1);
+        slot.ended_requests().push(&EndedExchange { status: 504, ..EndedExchange::default() });
+        board.events().note(EventKind::Reload, None, None, "a reload");
         slot.begin_worker();
+        assert_eq!(slot.ended_requests().read()[0].status, 504, "they outlive the worker");
+        assert_eq!(board.slot(0).unwrap().ended_requests().read(), []);
+        assert_eq!(board.events().read()[0].text, "a reload");
         assert_eq!((slot.route(4, 3), slot.application_metrics().iter().count()), (None, 1));
     }
 

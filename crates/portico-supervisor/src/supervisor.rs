@@ -19,7 +19,9 @@ use crate::fork::Fork;
 use crate::host::{Host, ProcessRole, ReloadError};
 use crate::notify::Notifier;
 use crate::process::{ChildProcess, adopt_orphans};
-use crate::scoreboard::{Scoreboard, SlotState, SupervisorField, SupervisorState, now_nanos, thread_count};
+use crate::scoreboard::{
+    EventKind, Scoreboard, SlotState, SupervisorField, SupervisorState, now_nanos, thread_count,
+};
 use crate::signals::{Signal, SignalQueue};
 use crate::state::{Child, ProcessPlan, StateMachine, SupervisorEvent};
 use tick::TickState;
@@ -132,6 +134,8 @@ impl Supervisor {
             self.state.handle(event, Instant::now(), &mut actions);
             let wanted = u64::from(self.state.wanted());
             if wanted != self.scoreboard.metrics().gauge(Gauge::WorkersWanted) {
+                let word = if wanted == 1 { "worker is" } else { "workers are" };
+                self.note_event(EventKind::Scale, &format!("{wanted} {word} wanted"));
                 self.scoreboard.metrics().set(Gauge::WorkersWanted, wanted);
                 self.host.scaled(self.state.wanted());
             }
@@ -234,6 +238,7 @@ impl Supervisor {
     fn note_reload(&mut self) {
         let asked = self.scoreboard.get(SupervisorField::ReloadsAsked);
         self.scoreboard.set(SupervisorField::ReloadsAsked, asked + 1);
+        self.note_event(EventKind::Reload, "a reload was asked for");
         if self.scoreboard.state() == SupervisorState::Serving {
             self.notify(Notifier::reloading);
         }
@@ -271,6 +276,11 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    /// Notes what has happened to the server as a whole.
+    fn note_event(&self, kind: EventKind, text: &str) {
+        self.scoreboard.events().note(kind, None, None, text);
     }
 
     /// Tells systemd.

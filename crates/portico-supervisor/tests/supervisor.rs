@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use portico_config::{Config, Parsed, parse};
 use portico_supervisor::{
-    Fork, Forked, Host, InterruptedRequest, LogFiles, ProcessRole, SlotField, Supervisor,
+    EventKind, Fork, Forked, Host, InterruptedRequest, LogFiles, ProcessRole, SlotField, Supervisor,
 };
 
 /// Starts a shell with each script after the other, or says that this is the child.
@@ -56,6 +56,9 @@ fn a_server_whose_first_worker_ends_in_its_boot_ends_with_its_status() {
     assert!(matches!(role, ProcessRole::Exit(4)), "{role:?}");
     let board = supervisor.scoreboard();
     assert!(board.slots().all(|(_, slot)| slot.get(SlotField::Pid) == 0), "nobody is left");
+    let events: Vec<_> = board.events().read().iter().map(|event| (event.kind, event.slot)).collect();
+    let begun = [(EventKind::Start, Some(0)), (EventKind::Start, Some(1)), (EventKind::Death, Some(0))];
+    assert_eq!(events[..3], begun, "{:?}", board.events().read());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::hash::RandomState;
 use std::io;
 
 use portico_config::Config;
-use portico_metrics::{Gauge, Metrics};
+use portico_metrics::{EndedRequests, Gauge, Metrics};
 use portico_server::SharedLimits;
 use portico_supervisor::{
     Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, WorkerSlot, now_nanos, thread_count,
@@ -49,6 +49,11 @@ impl SlotHandle {
     /// Where this process counts, for the rest of its life.
     pub fn metrics(&self) -> Metrics<'static> {
         self.slot.metrics()
+    }
+
+    /// Where this process notes requests that were slow or failed, for the rest of its life.
+    pub fn ended_requests(&self) -> EndedRequests<'static> {
+        self.slot.ended_requests()
     }
 
     /// What the worker counts for the limits of routes, with `keys` that all workers of the scoreboard have.

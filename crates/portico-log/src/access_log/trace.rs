@@ -25,6 +25,12 @@ pub(super) fn parse(value: &[u8]) -> Option<Trace<'_>> {
     valid.then_some(Trace { trace_id, span_id, flags })
 }
 
+/// The trace of a `traceparent` field as a number; `None` for what is not valid.
+pub fn trace_id(value: &[u8]) -> Option<u128> {
+    let digits = std::str::from_utf8(parse(value)?.trace_id).ok()?;
+    u128::from_str_radix(digits, 16).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,6 +41,7 @@ mod tests {
     fn a_valid_one_is_taken_apart() {
         let trace = parse(VALID.as_bytes()).unwrap();
         assert_eq!(trace.trace_id, b"4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(trace_id(VALID.as_bytes()), Some(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736));
         assert_eq!((trace.span_id, trace.flags), (&b"00f067aa0ba902b7"[..], &b"01"[..]));
         assert!(parse(VALID.replace("00-4", "cc-4").as_bytes()).is_some());
         assert!(parse(format!("{}-what", VALID.replace("00-4", "cc-4")).as_bytes()).is_some());

@@ -77,7 +77,7 @@ impl WorkerRun {
         let setup = Arc::new(setup);
         let config = &setup.config;
         let records = ThreadStatuses::new(place(config, context.as_deref())?);
-        let recording = begin_recording(py, &setup, context.as_deref(), records.place().metrics())?;
+        let recording = begin_recording(py, &setup, context.as_deref(), records.place())?;
         let reopener = recording.access_log.as_ref().and_then(AccessLog::reopener);
         forked::withhold(py, &listeners)?;
         // Before the application is imported: an import that hangs can be looked at.
@@ -519,10 +519,12 @@ fn begin_recording(
     py: Python<'_>,
     setup: &WorkerSetup,
     context: Option<&WorkerContext>,
-    metrics: Metrics<'static>,
+    place: &SlotHandle,
 ) -> Result<Recording, StartError> {
+    let metrics = place.metrics();
     logging::count_in(metrics);
-    Ok(Recording { access_log: open_access_log(py, setup, context, metrics)?, metrics })
+    let access_log = open_access_log(py, setup, context, metrics)?;
+    Ok(Recording { access_log, metrics, ended: Some(place.ended_requests()) })
 }
 
 fn open_access_log(

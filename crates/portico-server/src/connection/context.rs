@@ -6,12 +6,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use portico_config::{Config, ProxyProtocol, WireProtocol};
 use portico_log::{AccessLog, Moment, RequestId, RequestIds};
-use portico_metrics::{Counter, Metrics};
+use portico_metrics::{Counter, EndedRequests, Metrics};
 use portico_net::{Acceptor, Server, Transport};
 use portico_proto::{
     AddedFields, HttpDate, Limits, Peer, ProxyVersions, RequestHead, SERVER, fastcgi, http2,
 };
 
+use super::exchange::nanos;
 use super::reports::Reports;
 use super::work::WorkHandle;
 use super::{ConnectionId, HttpsRedirect, Ledger, MemoryLeft, Routes};
@@ -78,6 +79,9 @@ pub(crate) struct EngineContext {
     pub access_log: Option<AccessLog>,
     /// Where it is counted what happens.
     pub metrics: Metrics<'static>,
+    /// Where requests are noted that were slow or failed, and from how many nanoseconds on one is slow.
+    pub ended: Option<EndedRequests<'static>>,
+    pub slow_nanos: u64,
     /// Where requests get ids.
     ids: Option<RequestIds>,
     /// What has been said, to say it once.
@@ -96,12 +100,14 @@ pub struct Recording {
     pub access_log: Option<AccessLog>,
     /// Where it is counted. Nobody else writes there what the engine does.
     pub metrics: Metrics<'static>,
+    /// Where requests are noted that were slow or failed, if somebody may want to see them.
+    pub ended: Option<EndedRequests<'static>>,
 }
 
 impl Recording {
     /// One that only counts, for nobody else.
     pub fn private() -> Self {
-        Self { access_log: None, metrics: Metrics::private() }
+        Self { access_log: None, metrics: Metrics::private(), ended: None }
     }
 }
 
@@ -132,6 +138,14 @@ fn spool_files_max() -> u32 {
     u32::try_from(limit.unwrap_or(u64::MAX) / 4).unwrap_or(u32::MAX)
 }
 
+/// From how long on a request is slow, where `--slow-request` says nothing: a person has noticed the wait.
+const SLOW_AFTER: Duration = Duration::from_secs(1);
+
+/// From how long on a request is slow.
+pub(super) fn slow_after(config: &Config) -> Duration {
+    if config.slow_request.is_zero() { SLOW_AFTER } else { config.slow_request }
+}
+
 /// Requests on one FastCGI connection.
 const FASTCGI_REQUESTS_MAX: usize = 1024;
 
@@ -141,7 +155,8 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 impl EngineContext {
     /// The context of an engine that starts at `now`.
     pub(crate) fn new(config: Arc<Config>, recording: Recording, now: Instant) -> Self {
-        let Recording { access_log, metrics } = recording;
+        let Recording { access_log, metrics, ended } = recording;
+        let slow_nanos = if ended.is_some() { nanos(slow_after(&config)) } else { u64::MAX };
         let limits = Limits {
             request_line_bytes_max: config.request_line_bytes_max,
             fields_max: config.fields_max,
@@ -198,6 +213,8 @@ impl EngineContext {
             may_have_taken_long: false,
             spools: Arc::new(spools),
             access_log,
+            ended,
+            slow_nanos,
             metrics,
             ids: ids.then(RequestIds::new),
             added: AddedFields { date: None, server },

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portico_log::{AccessRecord, CLIENT_GONE, Reason, RequestId, Times};
-use portico_metrics::Method;
+use portico_log::{AccessRecord, CLIENT_GONE, Reason, RequestId, Times, trace_id};
+use portico_metrics::{EndedExchange, Method};
 use portico_proto::RequestHead;
 
 use super::backlog::Backlog;
@@ -275,10 +275,36 @@ impl Connection {
         let Some(exchange) = self.exchange.take() else { return };
         let Some(status) = exchange.outcome.status else { return };
         let method = exchange.head().map_or(Method::OTHER, |head| Method::of(head.method()));
-        context.metrics.record_exchange(method, status, exchange.moments.whole(context.now));
+        let whole = exchange.moments.whole(context.now);
+        context.metrics.record_exchange(method, status, whole);
+        // One that failed, or was slow: nobody else pays more than these two comparisons.
+        if status >= 500 || whole >= context.slow_nanos {
+            self.note_ended(&exchange, status, context);
+        }
         if context.access_log.is_some() {
             self.log(&exchange, status, context);
         }
+    }
+
+    /// Notes an exchange that was slow or failed. A WebSocket is neither for being long.
+    #[cold]
+    fn note_ended(&self, exchange: &RequestExchange, status: u16, context: &mut EngineContext) {
+        let moment = context.moment();
+        let Some(ended) = context.ended.filter(|_| exchange.lent.is_none()) else { return };
+        let times = exchange.moments.times(context.now).unwrap_or_default();
+        let head = exchange.head();
+        let text = |text: Option<&[u8]>| text.unwrap_or(b"-").to_vec();
+        ended.push(&EndedExchange {
+            unix_nanos: moment.second.saturating_mul(1_000_000_000).saturating_add(moment.nanos.into()),
+            status,
+            queue_nanos: times.queue,
+            application_nanos: times.application,
+            write_nanos: times.write,
+            trace_id: head.and_then(|head| trace_id(head.field(b"traceparent")?)).unwrap_or_default(),
+            method: text(head.map(RequestHead::method)),
+            reason: text(exchange.outcome.reason.map(|reason| reason.name().as_bytes())),
+            path: text(head.map(RequestHead::path)),
+        });
     }
 
     fn log(&self, exchange: &RequestExchange, status: u16, context: &mut EngineContext) {

@@ -1,12 +1,13 @@
 //! The room of a slot beside its numbers: what is larger, and mostly empty, so that its pages cost nothing.
 //!
 //! ```text
-//!   inspection: an order, then what was found   the application's metrics   durations by route   route of each thread
+//!   inspection: an order, then what was found   the application's metrics   durations by route
+//!   requests that were slow or failed   route of each thread
 //! ```
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use portico_metrics::SERIES_WORDS;
+use portico_metrics::{ENDED_WORDS, EndedRequests, SERIES_WORDS};
 
 use super::entries::Entries;
 use super::inspection::{INSPECTION_WORDS, Inspection, PAGE_WORDS};
@@ -21,7 +22,8 @@ const APPLICATION_WORDS: usize = 1024 * 1024 / 8;
 const APPLICATION_AT: usize = INSPECTION_WORDS;
 const DURATIONS_AT: usize = APPLICATION_AT + APPLICATION_WORDS;
 const DURATION_WORDS: usize = ROUTE_NUMBERS * SERIES_WORDS;
-const THREADS_AT: usize = DURATIONS_AT + DURATION_WORDS;
+const ENDED_AT: usize = DURATIONS_AT + DURATION_WORDS;
+const THREADS_AT: usize = ENDED_AT + ENDED_WORDS;
 
 /// Bits of the route in a thread's word; above them is the number of the request.
 const ROUTE_BITS: u32 = 16;
@@ -52,6 +54,11 @@ impl<'a> SlotRoom<'a> {
     pub(super) fn durations(self, route: RouteNumber) -> &'a [AtomicU64] {
         let from = DURATIONS_AT + route.index() * SERIES_WORDS;
         self.0.get(from..from + SERIES_WORDS).unwrap_or_default()
+    }
+
+    /// The last requests that were slow or failed.
+    pub(super) fn ended_requests(self) -> EndedRequests<'a> {
+        EndedRequests::in_words(self.0.get(ENDED_AT..THREADS_AT).unwrap_or_default())
     }
 
     fn thread(self, index: usize) -> Option<&'a AtomicU64> {

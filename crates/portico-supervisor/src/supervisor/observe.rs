@@ -11,7 +11,7 @@ use crate::control::Report;
 use crate::host::InterruptedRequest;
 use crate::process::{ChildProcess, exit_status, is_child, number, reap};
 use crate::report;
-use crate::scoreboard::{SlotField, SlotState, ThreadState, now_nanos};
+use crate::scoreboard::{EventKind, SlotField, SlotState, ThreadState, now_nanos};
 use crate::state::ENDED_BY_SIGNAL;
 use crate::state::{Child, SupervisorEvent};
 
@@ -61,6 +61,7 @@ impl Supervisor {
                         slot.set(SlotField::State, SlotState::Ready as u64);
                     }
                 }
+                self.note_worker_event(EventKind::Ready, child, |pid| format!("worker {pid} serves"));
                 self.events.push_back(SupervisorEvent::Ready(child));
                 self.note_complete();
             }
@@ -123,10 +124,18 @@ impl Supervisor {
                 }
                 self.scoreboard.metrics().add(Counter::WorkerStarts, 1);
                 log::log!(self.routine(), "Booting worker with pid: {pid} (slot {slot})");
+                self.note_worker_event(EventKind::Start, child, |pid| format!("worker {pid} starts"));
                 self.host.started(slot, pid);
             }
             Child::Template(_) => log::info!("Booting template with pid: {pid}"),
         }
+    }
+
+    /// Notes what has happened to a worker, in a sentence that is told its process id.
+    fn note_worker_event(&self, kind: EventKind, child: Child, text: impl FnOnce(u32) -> String) {
+        let Some((slot, process)) = slot_of(child).zip(self.processes.get(&child)) else { return };
+        let pid = process.pid_number();
+        self.scoreboard.events().note(kind, Some(slot), Some(pid), &text(pid));
     }
 
     /// How much what belongs to every start of a worker is worth: under --reload there is one with each save.
@@ -199,14 +208,22 @@ impl Supervisor {
             } else {
                 let cause = report::cause(status, process.sent, oom_kills(), 0);
                 log::error!("the template (pid {pid}) died: {cause}");
+                let text = format!("the template {pid} died: {cause}");
+                self.scoreboard.events().note(EventKind::Death, None, Some(pid), &text);
             }
             return;
         };
         if by_itself || in_vain {
             log::log!(self.routine(), "Worker exiting (pid: {pid}){why}");
+            let text = format!("worker {pid} has ended{why}");
+            self.scoreboard.events().note(EventKind::Exit, Some(slot), Some(pid), &text);
         } else {
             let death = report::death(slot, pid, status, process.sent, &self.scoreboard, oom_kills());
             log::error!("{death}");
+            // Its first line, less what gunicorn says: the others are its requests, with what clients have sent.
+            let line = death.lines().next().unwrap_or_default();
+            let text = line.find("worker ").map_or(line, |from| &line[from..]).trim_end_matches(':');
+            self.scoreboard.events().note(EventKind::Death, Some(slot), Some(pid), text);
             self.scoreboard.metrics().add(Counter::WorkerDeaths, 1);
         }
         self.tell_lost_requests(slot, pid);

@@ -14,7 +14,7 @@ use crate::fork::{ChildContext, Fork, Forked};
 use crate::host::ProcessRole;
 use crate::notify::Notifier;
 use crate::process::ChildProcess;
-use crate::scoreboard::{SlotField, SlotState, SupervisorField, SupervisorState, now_nanos};
+use crate::scoreboard::{EventKind, SlotField, SlotState, SupervisorField, SupervisorState, now_nanos};
 use crate::stacks_file::StacksFile;
 use crate::state::{Action, Child, SupervisorEvent};
 
@@ -49,6 +49,7 @@ impl Supervisor {
             }
             Action::Stopping => {
                 log::info!("Shutting down: Master");
+                self.note_event(EventKind::Stop, "the server stops");
                 self.scoreboard.set(SupervisorField::State, SupervisorState::Stopping as u64);
                 self.notify(Notifier::stopping);
                 self.give_up_upgrade();
@@ -228,6 +229,10 @@ impl Supervisor {
     pub(super) fn end_reload(&mut self, count: u32, failed: bool) {
         let result = if failed { ReloadResult::Failed } else { ReloadResult::Succeeded };
         self.scoreboard.metrics().add_reloads(result, count.into());
+        self.note_event(
+            EventKind::Reload,
+            if failed { "the reload failed: the old code goes on serving" } else { "the new code serves" },
+        );
         if self.scoreboard.state() == SupervisorState::Serving {
             self.notify(Notifier::ready);
         }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use portico_metrics::Counter;
 
 use super::Supervisor;
-use crate::scoreboard::{SupervisorField, SupervisorState};
+use crate::scoreboard::{EventKind, SupervisorField, SupervisorState};
 use crate::state::SupervisorEvent;
 use crate::upgrade::{Upgrade, UpgradeOutcome};
 
@@ -33,6 +33,7 @@ impl Supervisor {
     pub(super) fn begin_upgrade(&mut self, now: Instant) {
         let asked = self.scoreboard.get(SupervisorField::UpgradesAsked);
         self.scoreboard.set(SupervisorField::UpgradesAsked, asked + 1);
+        self.note_event(EventKind::Upgrade, "an upgrade was asked for");
         match self.start_new() {
             Ok(upgrade) => {
                 log::info!("Upgrading: new supervisor with pid: {}", upgrade.pid());
@@ -89,6 +90,7 @@ impl Supervisor {
     fn fail_upgrade(&self, why: &str) {
         log::error!("upgrade failed; the old program keeps serving: {why}");
         self.scoreboard.metrics().add(Counter::UpgradesFailed, 1);
+        self.note_event(EventKind::Upgrade, &format!("the upgrade failed: {why}"));
     }
 }
 

@@ -157,7 +157,7 @@ pub(super) const ORDERS: &[Order] = &[
     },
     Order {
         folder: "portico-insight/src",
-        rows: &[&["call_id", "reading"], &["durations", "responses"], &["snapshot"], &["stack_groups"]],
+        rows: &[&["call_id", "reading"], &["durations", "history", "responses"], &["snapshot"], &["stack_groups"]],
     },
     Order {
         folder: "portico-lending/src",
@@ -178,8 +178,8 @@ pub(super) const ORDERS: &[Order] = &[
     Order {
         folder: "portico-metrics/src",
         rows: &[
-            &["buckets", "metric"],
-            &["labels"],
+            &["buckets", "metric", "record_ring"],
+            &["ended_requests", "labels"],
             &["table"],
             &["cells", "reference"],
             &["reading"],

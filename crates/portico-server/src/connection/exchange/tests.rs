@@ -1,10 +1,13 @@
 //! The life of an exchange, with the clock set by hand: made at the head, dropped at the end, and nothing of it is
 //! in the next one.
 
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use portico_metrics::{Counter, Histogram};
+use portico_metrics::{Counter, ENDED_WORDS, EndedRequests, Histogram};
 
+use super::super::context::slow_after;
 use super::super::tests::{Fixture, GET, fixture};
 use super::*;
 use crate::connection::{Block, ResponsePart, Step};
@@ -145,4 +148,60 @@ fn it_is_counted_by_its_method_status_and_time() {
     fixture.connection.end_exchange(&mut fixture.context);
     assert_eq!(metrics.total(Counter::Exchanges), 2, "a refusal is one as well");
     assert_eq!(durations(b"", 400), (1, Duration::ZERO), "nothing was awaited for it");
+}
+
+/// A connection of an engine that notes which requests were slow or failed, and where it does.
+fn noting(arguments: &[&str]) -> (Fixture<UnixStream>, EndedRequests<'static>) {
+    let mut fixture = fixture(arguments);
+    let words: Vec<AtomicU64> = (0..ENDED_WORDS).map(|_| AtomicU64::new(0)).collect();
+    let ended = EndedRequests::in_words(words.leak());
+    fixture.context.ended = Some(ended);
+    fixture.context.slow_nanos = nanos(slow_after(&fixture.context.config));
+    (fixture, ended)
+}
+
+/// Has the application take so long for a request, and respond with an empty body.
+fn respond_after(fixture: &mut Fixture<UnixStream>, head: &[u8], time: Duration) {
+    assert_eq!(fixture.receive(head), Step::Ready);
+    fixture.begin_call();
+    fixture.wait(time);
+    fixture.start(Some(0), b"");
+    fixture.respond(ResponsePart::Finish);
+}
+
+#[test]
+fn a_slow_request_is_noted_without_its_query() {
+    let (mut fixture, ended) = noting(&["--slow-request", "3"]);
+    let head = b"GET /a?secret=1 HTTP/1.1\r\nHost: x\r\n\
+                 traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n";
+    respond_after(&mut fixture, head, Duration::from_millis(2_999));
+    assert_eq!(ended.read(), [], "below the limit");
+    respond_after(&mut fixture, head, Duration::from_secs(3));
+    let noted = ended.read();
+    assert_eq!(noted.len(), 1);
+    assert_eq!((&noted[0].method[..], &noted[0].path[..]), (&b"GET"[..], &b"/a"[..]));
+    assert_eq!((noted[0].status, &noted[0].reason[..]), (200, &b"-"[..]));
+    assert_eq!((noted[0].application_nanos, noted[0].queue_nanos), (3_000_000_000, 0));
+    assert_eq!(noted[0].trace_id, 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
+    assert!(noted[0].unix_nanos > 1_700_000_000_000_000_000);
+}
+
+#[test]
+fn a_request_is_slow_after_a_second_unless_something_else_is_said() {
+    let (mut fixture, ended) = noting(&[]);
+    respond_after(&mut fixture, GET, Duration::from_millis(999));
+    assert_eq!(ended.read().len(), 0);
+    respond_after(&mut fixture, GET, Duration::from_secs(1));
+    assert_eq!(ended.read().len(), 1);
+}
+
+#[test]
+fn a_failed_request_is_noted_with_its_reason() {
+    let (mut fixture, ended) = noting(&["--queue-timeout", "3"]);
+    assert_eq!(fixture.receive(GET), Step::Ready);
+    assert_eq!(fixture.pass(Deadline::Queue), Step::Keep);
+    let noted = ended.read();
+    assert_eq!((noted[0].status, &noted[0].reason[..]), (503, &b"queue_timeout"[..]));
+    fixture.receive(b"\0\r\n\r\n");
+    assert_eq!(ended.read().len(), 1, "a client's mistake is no failure");
 }
