@@ -10,10 +10,15 @@
 mod call_id;
 mod durations;
 mod history;
+mod rates;
 mod reading;
 mod responses;
+mod sentence;
 mod snapshot;
 mod stack_groups;
 
+pub use call_id::CallId;
+pub use rates::ServerRates;
+pub use sentence::{FrequentStack, Sentence};
 pub use snapshot::{ReadTime, RequestPhase, ServerState, ShownRequest, Snapshot, WorkerState};
 pub use stack_groups::{StackGroup, StackOfThread, group_stacks};

@@ -157,7 +157,7 @@ pub(super) const ORDERS: &[Order] = &[
     },
     Order {
         folder: "portico-insight/src",
-        rows: &[&["call_id", "reading"], &["durations", "history", "responses"], &["snapshot"], &["stack_groups"]],
+        rows: &[&["call_id", "reading"], &["durations", "history", "responses"], &["snapshot"], &["rates", "stack_groups"], &["sentence"]],
     },
     Order {
         folder: "portico-lending/src",
