@@ -67,6 +67,17 @@ impl Resolved {
         format!("{:#}", Json::Object(all))
     }
 
+    /// What somebody has set, as a JSON array: of each setting its name, its value and who has set it, as texts.
+    pub fn show_set_json(&self) -> String {
+        let is_set = |shown: &(&Setting, &Effective)| shown.1.source != SettingSource::Default;
+        let all = self.shown().filter(is_set).map(|(setting, effective)| {
+            let value =
+                shown_value(setting, &effective.texts).map_or_else(String::new, |value| value.to_string());
+            json!({"name": setting.name, "value": value, "origin": effective.source.to_string()})
+        });
+        Json::Array(all.collect()).to_string()
+    }
+
     /// All but what does nothing and what nobody has asked for.
     fn shown(&self) -> impl Iterator<Item = (&'static Setting, &Effective)> {
         self.effective.iter().filter_map(|effective| {
@@ -128,6 +139,17 @@ mod tests {
 
     const ENV: [(&str, &str); 3] =
         [("PORTICO_THREADS", "2"), ("WEB_CONCURRENCY", "3"), ("GUNICORN_CMD_ARGS", "--keep-alive 500ms")];
+
+    #[test]
+    fn what_is_set_is_told_with_its_source_and_without_secrets() {
+        let args = ["-w", "2", "--env", "API_TOKEN=hunter2", "a:b"];
+        let told: Json = serde_json::from_str(&resolved(&ENV, &args).show_set_json()).unwrap();
+        let of = |name: &str| told.as_array().unwrap().iter().find(|one| one["name"] == name).cloned();
+        assert_eq!(of("workers"), Some(json!({"name": "workers", "value": "2", "origin": "command line"})));
+        assert_eq!(of("threads").unwrap()["origin"], "PORTICO_THREADS");
+        assert_eq!(of("daemon"), None, "nobody has set it");
+        assert!(!told.to_string().contains("hunter2"), "{told}");
+    }
 
     #[test]
     fn each_value_has_its_source() {

@@ -18,6 +18,7 @@ mod pidfile;
 mod process;
 mod report;
 mod scoreboard;
+mod settings_file;
 mod signals;
 mod stacks;
 mod stacks_file;
@@ -41,6 +42,7 @@ pub use scoreboard::{
     SlotState, SupervisorField, SupervisorState, ThreadRecord, ThreadState, WorkerSlot, now_nanos,
     thread_count, thread_name,
 };
+pub use settings_file::SettingsFile;
 pub use stacks::{ThreadStack, ask_stacks, parse_stacks, stacks_in, stacks_signal, without_start};
 pub use stacks_file::StacksFile;
 pub use supervisor::Supervisor;

@@ -132,8 +132,13 @@ fn worker_name(slot: u32) -> String {
     format!("{WORKER}{slot}")
 }
 
-/// The files in memory that process `holder` has open under such names.
+/// Those that process `holder` has open under such names.
 fn find(holder: u32, wanted: &dyn Fn(&str) -> bool) -> io::Result<Vec<StacksFile>> {
+    Ok(files_in_memory(holder, wanted)?.into_iter().map(StacksFile).collect())
+}
+
+/// The files in memory that process `holder` has open under such names.
+pub(crate) fn files_in_memory(holder: u32, wanted: &dyn Fn(&str) -> bool) -> io::Result<Vec<OwnedFd>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(format!("/proc/{holder}/fd"))? {
         let path = entry?.path();
@@ -148,14 +153,14 @@ fn find(holder: u32, wanted: &dyn Fn(&str) -> bool) -> io::Result<Vec<StacksFile
 
 /// Opens a file that another process has open, if it is one without a name. In a mount namespace of its own a
 /// process has any file under any name; opening what is none of ours could wait, or do something to a device.
-fn open_in_memory(path: &Path) -> io::Result<Option<StacksFile>> {
+fn open_in_memory(path: &Path) -> io::Result<Option<OwnedFd>> {
     let named = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let stat = fstat(&named)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 0 {
         return Ok(None);
     }
     let file = File::options().read(true).write(true).open(format!("/proc/self/fd/{}", named.as_raw_fd()))?;
-    Ok(Some(StacksFile(file.into())))
+    Ok(Some(file.into()))
 }
 
 #[cfg(test)]

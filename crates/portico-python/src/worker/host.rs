@@ -19,8 +19,8 @@ use portico_files::Owner;
 use portico_os::Folder;
 use portico_supervisor::upgrade::{CommandLine, Takeover};
 use portico_supervisor::{
-    Footprint, Host, InterruptedRequest, LogFiles, Pidfile, ReloadError, Running, StacksFile, ask_stacks,
-    stacks_in,
+    Footprint, Host, InterruptedRequest, LogFiles, Pidfile, ReloadError, Running, SettingsFile, StacksFile,
+    ask_stacks, stacks_in,
 };
 use portico_worker::{
     WorkerSetup, fit_workers, folders, logging, logs, mebibytes, opening, settle_start, telemetry,
@@ -52,8 +52,16 @@ pub(crate) struct SupervisorHost {
     /// What a reload reads again.
     configuration: Configuration,
     fork_context: Rc<RefCell<ForkContext>>,
+    /// What is shown of the settings; `None` if there was no memory for it.
+    settings: Option<SettingsFile>,
     /// When statsd was told last how long the certificates are valid.
     certificates_told: Option<(Instant, bool)>,
+}
+
+/// What is shown of settings, without what may be secret.
+fn shown_settings(resolved: &Resolved) -> Option<SettingsFile> {
+    let made = SettingsFile::create(&resolved.show_set_json());
+    made.inspect_err(|error| log::warn!("the settings cannot be shown to portico web: {error}")).ok()
 }
 
 /// The state that processes which are forked from now on begin with. A reload replaces it as a whole.
@@ -110,8 +118,10 @@ impl SupervisorHost {
     ) -> Self {
         let config = Arc::clone(&fork_context.borrow().setup.config);
         let outputs = outputs(&fork_context.borrow().setup, fork_context.borrow().hooks.as_deref());
+        let settings = configuration.running.as_ref().and_then(shown_settings);
         Self {
             config,
+            settings,
             listeners: Some(listeners),
             outputs,
             origin,
@@ -182,6 +192,7 @@ impl SupervisorHost {
         match followed {
             Ok(_) => {
                 self.configuration.workers = workers;
+                self.settings = shown_settings(&resolved);
                 self.configuration.running = Some(resolved);
             }
             Err(_) => {

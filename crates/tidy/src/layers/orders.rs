@@ -252,7 +252,7 @@ pub(super) const ORDERS: &[Order] = &[
         rows: &[
             &["descriptors", "interpreter"],
             &["backlog", "control", "memory", "scoreboard", "signals", "stacks_file", "state", "upgrade"],
-            &["stacks"],
+            &["settings_file", "stacks"],
             &["autoscale", "capacity", "fork", "notify", "pidfile", "process", "report"],
             &["host"],
             &["supervisor"],
