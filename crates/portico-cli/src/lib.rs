@@ -21,6 +21,7 @@ mod stacks;
 mod static_folders;
 mod status;
 mod table;
+mod web;
 mod words;
 
 use std::io;
@@ -56,6 +57,7 @@ pub fn run<E>(command: ServerCommand, pause: Pause<'_, E>) -> Result<Output, E> 
     | ServerCommand::Requests(pid)
     | ServerCommand::RequestsJson(pid)
     | ServerCommand::Stacks(pid)
+    | ServerCommand::Web(pid, _)
     | ServerCommand::StacksGrouped(pid)
     | ServerCommand::Reload(pid)
     | ServerCommand::Upgrade(pid)) = command;
@@ -74,6 +76,7 @@ pub fn run<E>(command: ServerCommand, pause: Pause<'_, E>) -> Result<Output, E> 
         ServerCommand::RequestsJson(_) => Ok(Output::of(requests::json(&board, ReadTime::now()))),
         ServerCommand::Stacks(_) => stacks::tell(&board, pid, pause),
         ServerCommand::StacksGrouped(_) => stacks::tell_grouped(&board, pid, pause),
+        ServerCommand::Web(_, address) => web::serve(board, pid, address, pause),
         ServerCommand::Reload(_) => replacement::reload(&board, pid, pause),
         ServerCommand::Upgrade(_) => replacement::upgrade(&board, pid, pause),
     }

@@ -6,27 +6,48 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use portico_metrics::{Counter, ReloadResult};
-use portico_supervisor::{Scoreboard, SupervisorField, SupervisorState};
+use portico_supervisor::{Scoreboard, SupervisorField, SupervisorState, parent_of};
 
 use crate::output::Output;
 use crate::pause::{LOOK_EVERY, Pause};
 
-/// The supervisor as a process that cannot be mistaken for another one.
-struct Process(OwnedFd);
+/// A process that cannot be mistaken for another one: the supervisor, or a worker.
+pub(crate) struct Process(OwnedFd);
 
 impl Process {
-    fn of(board: &Scoreboard, pid: u32) -> Result<Self, String> {
-        let pid = supervisor(board, pid)?;
+    /// The supervisor.
+    pub(crate) fn of(board: &Scoreboard, pid: u32) -> Result<Self, String> {
+        Self::open(supervisor(board, pid)?)
+    }
+
+    /// The process that has made the scoreboard: the supervisor, or the one of `portico.serve`.
+    pub(crate) fn first(board: &Scoreboard, pid: u32) -> Result<Self, String> {
+        Self::open(board.supervisor_of(pid))
+    }
+
+    /// The worker with the process id `worker`, of which only the scoreboard tells: it must be a child of the
+    /// supervisor.
+    pub(crate) fn worker(board: &Scoreboard, pid: u32, worker: u32) -> Result<Self, String> {
+        let supervisor = supervisor(board, pid)?;
+        // First opened, then looked at: the number may become another process'.
+        let process = Self::open(worker)?;
+        match parent_of(worker) {
+            Some(parent) if parent == supervisor => Ok(process),
+            _ => Err(format!("process {worker} is not a worker of it any more")),
+        }
+    }
+
+    fn open(pid: u32) -> Result<Self, String> {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or("its process id is none")?;
         let opened = pidfd_open(pid, PidfdFlags::empty());
-        opened.map(Self).map_err(|error| format!("its supervisor cannot be reached: {error}"))
+        opened.map(Self).map_err(|error| format!("process {pid} cannot be reached: {error}"))
     }
 
-    fn send(&self, signal: Signal) -> Result<(), String> {
-        pidfd_send_signal(&self.0, signal).map_err(|error| format!("its supervisor cannot be told: {error}"))
+    pub(crate) fn send(&self, signal: Signal) -> Result<(), String> {
+        pidfd_send_signal(&self.0, signal).map_err(|error| format!("its process cannot be told: {error}"))
     }
 
-    fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
         matches!(poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..))
     }
@@ -163,6 +184,19 @@ mod tests {
         };
         let told = upgrade(&board, child.id(), &mut time).unwrap();
         assert!(told.error.unwrap().starts_with("the upgrade failed"));
+        end(child);
+    }
+
+    #[test]
+    fn a_process_that_is_no_child_of_the_supervisor_is_no_worker() {
+        let (board, child) = server();
+        let other = Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let refused = Process::worker(&board, child.id(), other.id()).err().unwrap();
+        assert!(refused.ends_with("is not a worker of it any more"), "{refused}");
+        board.set(SupervisorField::Pid, std::process::id().into());
+        assert!(Process::worker(&board, std::process::id(), other.id()).is_ok());
+        assert!(Process::worker(&board, std::process::id(), 0).is_err());
+        end(other);
         end(child);
     }
 

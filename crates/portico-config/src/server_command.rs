@@ -1,6 +1,7 @@
 //! The commands to a running portico: `portico status PID` and its like.
 
 use std::ffi::{OsStr, OsString};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::error::ParseError;
 
@@ -23,6 +24,8 @@ pub enum ServerCommand {
     Stacks(u32),
     /// `portico stacks PID --grouped`: print each stack once, with how many threads have it.
     StacksGrouped(u32),
+    /// `portico web PID [--bind ADDRESS]`: serve a page that shows it, at an address of this machine.
+    Web(u32, SocketAddr),
     /// `portico reload PID`: replace its workers by ones that have imported the application anew.
     Reload(u32),
     /// `portico upgrade PID`: replace all of it, the program included, on the same sockets.
@@ -42,14 +45,22 @@ const OPTIONS: [CommandOption; 4] = [
     ("stacks", "--grouped", ServerCommand::StacksGrouped),
 ];
 
-const COMMANDS: [CommandWord; 6] = [
+const COMMANDS: [CommandWord; 7] = [
     ("status", ServerCommand::Status, "Print its workers, their requests, queue and memory"),
     ("metrics", ServerCommand::Metrics, "Print its metrics as OpenMetrics text"),
     ("requests", ServerCommand::Requests, "Print the requests that run, the oldest first"),
     ("stacks", ServerCommand::Stacks, "Print the request and the Python stack of each thread"),
+    (
+        "web",
+        |pid| ServerCommand::Web(pid, ANY_PORT),
+        "Serve a page that shows it, to a browser on this machine",
+    ),
     ("reload", ServerCommand::Reload, "Replace its workers by ones that import the application anew"),
     ("upgrade", ServerCommand::Upgrade, "Replace all of it, the program too, on the same sockets"),
 ];
+
+/// Where `portico web` serves its page if nothing is said: at a port of the kernel's choice.
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// The largest that fits the kernel's `pid_t`.
 const PID_MAX: u32 = i32::MAX as u32;
@@ -74,7 +85,27 @@ pub(crate) fn read(args: &[OsString]) -> Result<Option<ServerCommand>, ParseErro
             let found = OPTIONS.iter().find(|(word, known, _)| word == name && option == known);
             Ok(found.zip(process_id(text)).map(|((_, _, command), pid)| command(pid)))
         }
+        [text, option, address] if *name == "web" && option == "--bind" => {
+            let Some(pid) = process_id(text) else { return Ok(None) };
+            Ok(Some(ServerCommand::Web(pid, loopback(&address.to_string_lossy())?)))
+        }
         _ => Ok(None),
+    }
+}
+
+/// The address in `text`, which no other machine reaches: whoever opens the page can do what the operator can.
+fn loopback(text: &str) -> Result<SocketAddr, ParseError> {
+    let named = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let address: SocketAddr =
+        named.as_deref().unwrap_or(text).parse().map_err(|_| {
+            format!("web: {text:?} is no address; write portico web PID --bind 127.0.0.1:8123")
+        })?;
+    match address.ip().is_loopback() {
+        true => Ok(address),
+        false => {
+            Err(format!("web: {text} is reached from other machines; bind to 127.0.0.1 and use ssh -L")
+                .into())
+        }
     }
 }
 
@@ -94,6 +125,7 @@ pub(crate) fn help() -> String {
     for (name, _, help) in COMMANDS {
         let option =
             OPTIONS.iter().find(|(word, ..)| *word == name).map(|(_, option, _)| format!(" [{option}]"));
+        let option = if name == "web" { Some(" [--bind ADDRESS]".to_owned()) } else { option };
         let usage = format!("{name} PID{}", option.unwrap_or_default());
         text.push_str(&format!("  portico {usage:<27} {help}\n"));
     }
@@ -113,6 +145,7 @@ mod tests {
             ("metrics", ServerCommand::Metrics(1)),
             ("requests", ServerCommand::Requests(1)),
             ("stacks", ServerCommand::Stacks(1)),
+            ("web", ServerCommand::Web(1, ANY_PORT)),
             ("reload", ServerCommand::Reload(1)),
             ("upgrade", ServerCommand::Upgrade(1)),
         ] {
@@ -131,6 +164,26 @@ mod tests {
         for other in [["metrics", "7", "--json"], ["status", "x", "--json"], ["stacks", "7", "--json"]] {
             assert_eq!(of(&other), Ok(None), "{other:?}: an application of that name, with options");
         }
+    }
+
+    #[test]
+    fn the_page_is_bound_to_this_machine_alone() {
+        let of = |text: &str| read(&["web", "7", "--bind", text].map(OsString::from));
+        for (text, address) in [
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("127.0.0.2:80", "127.0.0.2:80"),
+            ("[::1]:8123", "[::1]:8123"),
+            ("localhost:8123", "127.0.0.1:8123"),
+        ] {
+            assert_eq!(of(text), Ok(Some(ServerCommand::Web(7, address.parse().unwrap()))));
+        }
+        for text in ["0.0.0.0:80", "[::]:80", "192.0.2.1:80", "[::ffff:192.0.2.1]:80"] {
+            assert!(of(text).unwrap_err().to_string().contains("use ssh -L"), "{text}");
+        }
+        for text in ["", "127.0.0.1", "8123", "evil.example:80", "unix:/x", "--help"] {
+            assert!(of(text).unwrap_err().to_string().contains("is no address"), "{text:?}");
+        }
+        assert_eq!(read(&["web", "x", "--bind", "127.0.0.1:0"].map(OsString::from)), Ok(None), "a module");
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(crate) fn is_open_in(file: impl AsFd, pid: u32) -> bool {
 }
 
 /// The parent of the process `pid` (proc_pid_status(5)).
-pub(crate) fn parent_of(pid: u32) -> Option<u32> {
+pub fn parent_of(pid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }

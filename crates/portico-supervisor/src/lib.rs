@@ -30,6 +30,7 @@ pub mod upgrade;
 
 pub use capacity::Capacity;
 pub use control::{ControlCommand, ControlSocket, LogFiles, Report};
+pub use descriptors::parent_of;
 pub use fork::{ChildContext, Fork, Forked};
 pub use host::{Host, InterruptedRequest, ProcessRole, ReloadError};
 pub use interpreter::{Gil, Interpreter};

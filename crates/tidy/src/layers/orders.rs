@@ -31,9 +31,17 @@ pub(super) const CRATES: &[(&str, &[&str])] = &[
     ("portico-reload", &["portico_config"]),
     ("portico-supervisor", &["portico_config", "portico_files", "portico_metrics", "portico_os"]),
     ("portico-insight", &["portico_metrics", "portico_supervisor"]),
+    ("portico-web", &["portico_config", "portico_insight", "portico_net", "portico_proto", "portico_server"]),
     (
         "portico-cli",
-        &["portico_config", "portico_edge", "portico_insight", "portico_metrics", "portico_supervisor"],
+        &[
+            "portico_config",
+            "portico_edge",
+            "portico_insight",
+            "portico_metrics",
+            "portico_supervisor",
+            "portico_web",
+        ],
     ),
     (
         "portico-worker",
@@ -96,7 +104,7 @@ pub(super) const ORDERS: &[Order] = &[
                 "stacks",
                 "status",
             ],
-            &["report", "static_folders"],
+            &["report", "static_folders", "web"],
         ],
     },
     Order {
@@ -157,7 +165,13 @@ pub(super) const ORDERS: &[Order] = &[
     },
     Order {
         folder: "portico-insight/src",
-        rows: &[&["call_id", "reading"], &["durations", "history", "responses"], &["snapshot"], &["rates", "stack_groups"], &["sentence"]],
+        rows: &[
+            &["call_id", "reading"],
+            &["durations", "history", "responses"],
+            &["snapshot"],
+            &["rates", "stack_groups"],
+            &["sentence"],
+        ],
     },
     Order {
         folder: "portico-lending/src",
@@ -257,6 +271,10 @@ pub(super) const ORDERS: &[Order] = &[
             &["host"],
             &["supervisor"],
         ],
+    },
+    Order {
+        folder: "portico-web/src",
+        rows: &[&["page", "secret", "shown_server"], &["access", "routes"], &["application"], &["serving"]],
     },
     Order {
         folder: "portico-worker/src",
