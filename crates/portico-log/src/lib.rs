@@ -9,6 +9,7 @@ mod access_log;
 mod log_output;
 mod log_sink;
 mod occurrences;
+mod random_blocks;
 mod record_queue;
 mod request_id;
 mod statsd;
@@ -21,6 +22,7 @@ pub use access_log::{
 pub use log_output::LogOutput;
 pub use log_sink::LogSink;
 pub use occurrences::{Occurrences, Ration};
+pub use random_blocks::RandomBlocks;
 pub use record_queue::Weight;
 pub use request_id::{FIELD as REQUEST_ID_FIELD, RequestId, RequestIds};
 pub use statsd::Statsd;

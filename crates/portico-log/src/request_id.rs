@@ -3,12 +3,9 @@
 //! The crate ulid (1.2) would write the digits and nothing else, since ids must not be guessed from each other:
 //! 153 instructions an id in place of 46, because it writes the ten digits of the time anew each time.
 
-use std::fmt;
-
-use aws_lc_rs::cipher::{AES_128, EncryptingKey, EncryptionContext, UnboundCipherKey};
-use aws_lc_rs::iv::FixedLength;
 use portico_proto::RequestHead;
-use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::random_blocks::RandomBlocks;
 
 /// The id of one request, from which logs and the application take it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,22 +24,15 @@ pub(crate) type Digits = [u8; 26];
 
 /// Makes ids. No system call, no lock: each engine has its own.
 ///
-/// What differs is a number that counts up, encrypted with a key of the engine's own: nobody who knows an id can
-/// tell another. Of the 128 bits that AES makes of it 80 are taken, so that two of n ids of one millisecond are
-/// alike with a chance of n²/2^81, in one engine as in several. Encrypting some together makes an id 5 ns dearer
-/// than counting; one by one it would be 40.
+/// Of the 128 bits of a block 80 are taken, so that two of n ids of one millisecond are alike with a chance of
+/// n²/2^81, in one engine as in several.
+#[derive(Debug)]
 pub struct RequestIds {
     /// The last one.
     digits: Digits,
     /// The time in it.
     millis: u64,
-    /// `None` if the library refuses the key, which it has no reason to.
-    cipher: Option<EncryptingKey>,
-    /// The next number to be encrypted.
-    number: u128,
-    /// Encrypted numbers; those from `used` on have been used up.
-    blocks: Vec<u8>,
-    used: usize,
+    blocks: RandomBlocks,
 }
 
 /// The field that carries an id.
@@ -64,12 +54,6 @@ static PAIRS: [[u8; 2]; 1024] = {
     }
     pairs
 };
-
-/// Bytes of an encrypted number.
-const BLOCK_BYTES: usize = 16;
-
-/// Numbers that are encrypted together.
-const BLOCKS: usize = 64;
 
 impl RequestId {
     /// The id as it is told; `None` where there is none.
@@ -107,18 +91,11 @@ impl RequestIds {
     /// Ids of an engine of this process. To be called after the last fork: two processes with one key would make
     /// the same ids.
     pub fn new() -> Self {
-        let mut key = [0; BLOCK_BYTES];
-        if getrandom(&mut key, GetRandomFlags::empty()).is_err() {
-            // Linux has no reason to refuse it.
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            key = (now.as_nanos() ^ u128::from(std::process::id()) << 96).to_le_bytes();
-        }
-        Self::with_key(&key)
+        Self::with_blocks(RandomBlocks::new())
     }
 
-    fn with_key(key: &[u8; BLOCK_BYTES]) -> Self {
-        let cipher = UnboundCipherKey::new(&AES_128, key).and_then(EncryptingKey::ctr).ok();
-        Self { digits: [b'0'; 26], millis: 0, cipher, number: 0, blocks: Vec::new(), used: 0 }
+    fn with_blocks(blocks: RandomBlocks) -> Self {
+        Self { digits: [b'0'; 26], millis: 0, blocks }
     }
 
     /// The id of the request `head` of a peer that is `trusted` or not, begun so many milliseconds after 1970.
@@ -136,38 +113,10 @@ impl RequestIds {
             self.millis = unix_millis;
             write_digits(unix_millis, &mut self.digits[..10]);
         }
-        if self.used == self.blocks.len() {
-            self.encrypt_more();
-        }
-        if let Some((block, _)) = self.blocks[self.used..].split_first_chunk::<BLOCK_BYTES>() {
-            let block = u128::from_le_bytes(*block);
-            write_digits(block as u64, &mut self.digits[10..18]);
-            write_digits((block >> 64) as u64, &mut self.digits[18..]);
-        }
-        self.used += BLOCK_BYTES;
+        let block = u128::from_le_bytes(self.blocks.next_block());
+        write_digits(block as u64, &mut self.digits[10..18]);
+        write_digits((block >> 64) as u64, &mut self.digits[18..]);
         self.digits
-    }
-
-    /// Encrypts the next numbers: in counter mode, what zeroes become is the encrypted counter.
-    #[cold]
-    fn encrypt_more(&mut self) {
-        self.blocks.clear();
-        self.blocks.resize(BLOCKS * BLOCK_BYTES, 0);
-        self.used = 0;
-        let counter = EncryptionContext::Iv128(FixedLength::from(self.number.to_be_bytes()));
-        self.number += BLOCKS as u128;
-        let cipher = self.cipher.as_ref();
-        if cipher.and_then(|cipher| cipher.less_safe_encrypt(&mut self.blocks, counter).ok()).is_none() {
-            // What no id can be told from either, at the price of a system call.
-            let _ = getrandom(&mut self.blocks, GetRandomFlags::empty());
-        }
-    }
-}
-
-impl fmt::Debug for RequestIds {
-    /// Without the key.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestIds").field("number", &self.number).finish_non_exhaustive()
     }
 }
 
@@ -237,22 +186,12 @@ mod tests {
     fn an_id_is_the_time_and_an_encrypted_number_in_base_32() {
         // FIPS 197: of the key of zeroes, what 0 and 1 become.
         let blocks = [0x2e2b34ca59fa4c883b2c8aefd44be966, 0x5a45e7a4571d7f3661307efacefce258];
-        let mut ids = RequestIds::with_key(&[0; BLOCK_BYTES]);
+        let mut ids = RequestIds::with_blocks(RandomBlocks::with_key(&[0; 16]));
         let lower_40 = (1 << 40) - 1;
         for (millis, block) in [(7, blocks[0]), ((1 << 48) - 1, blocks[1])] {
             let bits = (block & lower_40) << 40 | (block >> 64 & lower_40);
             assert_eq!(ids.next(millis), expected(millis, bits));
         }
-    }
-
-    #[test]
-    fn numbers_are_encrypted_one_after_the_other_whatever_is_encrypted_together() {
-        let mut ids = RequestIds::with_key(&[7; BLOCK_BYTES]);
-        let seen: HashSet<Digits> = (0..5 * BLOCKS + 1).map(|_| ids.next(1)).collect();
-        assert_eq!(seen.len(), 5 * BLOCKS + 1);
-        let mut others = RequestIds::with_key(&[7; BLOCK_BYTES]);
-        others.number = 3 * BLOCKS as u128;
-        assert!(seen.contains(&others.next(1)));
     }
 
     #[test]

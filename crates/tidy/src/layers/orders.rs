@@ -184,8 +184,8 @@ pub(super) const ORDERS: &[Order] = &[
     Order {
         folder: "portico-log/src",
         rows: &[
-            &["log_sink", "occurrences", "request_id", "statsd"],
-            &["record_queue", "syslog"],
+            &["log_sink", "occurrences", "random_blocks", "statsd"],
+            &["record_queue", "request_id", "syslog"],
             &["access_log", "log_output"],
         ],
     },
