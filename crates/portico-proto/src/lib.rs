@@ -29,6 +29,7 @@ mod session;
 mod singletons;
 mod status;
 mod streams;
+mod trace_context;
 
 pub use added::{AddedFields, SERVER};
 pub use date::HttpDate;
@@ -45,3 +46,4 @@ pub use queue::forget_taken;
 pub use script_path::ScriptPath;
 pub use session::{NewStream, ProtocolViolation, Session, SessionEvent, StreamIo};
 pub use streams::{IoProgress, StreamEvent};
+pub use trace_context::{TraceContext, TraceText};

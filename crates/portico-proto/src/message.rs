@@ -173,6 +173,15 @@ impl RequestHead {
     pub fn field(&self, name: &[u8]) -> Option<&[u8]> {
         self.fields().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
+    /// The value of the field of that name; `None` if it is there more than once.
+    pub fn sole_field(&self, name: &[u8]) -> Option<&[u8]> {
+        if !self.initials().has(name) {
+            return None;
+        }
+        let mut named = self.fields().filter(|(other, _)| other.eq_ignore_ascii_case(name));
+        named.next().filter(|_| named.next().is_none()).map(|(_, value)| value)
+    }
+
     /// Names that were dropped because they hold an underscore, so that `X_Y` cannot pose as `X-Y`.
     pub fn dropped(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.dropped.iter().map(|(name, _)| name.of(&self.bytes))

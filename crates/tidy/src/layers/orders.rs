@@ -217,7 +217,19 @@ pub(super) const ORDERS: &[Order] = &[
     Order {
         folder: "portico-proto/src",
         rows: &[
-            &["date", "error", "grammar", "limits", "message", "path", "peer", "proxy", "queue", "status"],
+            &[
+                "date",
+                "error",
+                "grammar",
+                "limits",
+                "message",
+                "path",
+                "peer",
+                "proxy",
+                "queue",
+                "status",
+                "trace_context",
+            ],
             &["added", "content", "script_path", "singletons", "streams"],
             &["event"],
             &["http1"],
