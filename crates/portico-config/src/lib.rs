@@ -47,6 +47,7 @@ mod telemetry;
 #[cfg(test)]
 mod testing;
 mod toml_file;
+mod traces;
 mod typed;
 mod uwsgi;
 mod value;
@@ -80,4 +81,5 @@ pub use settings::{
 };
 pub use task::{MaintenanceOrder, Printout, RouteQuestion};
 pub use telemetry::{Endpoint, StatsdSettings, SyslogSettings, SyslogTransport};
+pub use traces::{CollectorUrl, RootSampler, TraceParents, TraceSampler, TraceSettings};
 pub use value::escaped;

@@ -13,12 +13,14 @@ use crate::raw::{RawConfig, SettingSource};
 use crate::reference::about;
 use crate::resolution::Resolved;
 use crate::resolve::resolve;
+use crate::resolved::Config;
 use crate::schema::schema;
 use crate::server_command::{self, ServerCommand};
 use crate::setting::Setting;
 use crate::settings;
 use crate::systemd::SystemdSockets;
 use crate::task::{self, MaintenanceOrder, Printout, RouteQuestion, Task};
+use crate::traces::{self, TraceOptions};
 
 /// The task of a command line, with all that is needed to do it. The program has nothing to read but this.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,6 +160,7 @@ fn settings_of(
                 of_files.extend(files::judge_worker(&mut raw, files)?);
             }
             let mut resolved = resolve(raw, &SystemdSockets::read(env, pid)?, running)?;
+            settle_traces(&mut resolved, env)?;
             resolved.warnings.splice(0..0, of_files);
             Ok(Parsed::Run(Box::new(resolved)))
         }
@@ -193,7 +196,20 @@ pub fn from_pairs(pairs: &[(String, String)], env: Environment<'_>) -> Result<Re
     for (setting, texts) in said {
         raw.say(setting, texts, SettingSource::Keyword);
     }
-    resolve(raw, &SystemdSockets::read(env, std::process::id())?, None)
+    let mut resolved = resolve(raw, &SystemdSockets::read(env, std::process::id())?, None)?;
+    settle_traces(&mut resolved, env)?;
+    Ok(resolved)
+}
+
+/// Reads OpenTelemetry's variables, where they count.
+fn settle_traces(resolved: &mut Resolved, env: Environment<'_>) -> Result<(), ConfigError> {
+    let Config { telemetry, system, .. } = &mut resolved.config;
+    if telemetry.otlp {
+        let endpoint = telemetry.otlp_endpoint.as_ref();
+        let options = TraceOptions { endpoint, parents: telemetry.otlp_parents, raw_env: &system.raw_env };
+        telemetry.traces = Some(Box::new(traces::settings(options, env)?));
+    }
+    Ok(())
 }
 
 fn say_command_arguments(raw: &mut RawConfig, env: Environment<'_>) -> Result<ParsedArguments, ConfigError> {

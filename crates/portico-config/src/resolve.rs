@@ -244,6 +244,7 @@ fn ineffective(config: &Config, warnings: &mut Vec<String>) {
             "--user",
         ),
         ("--initgroups", config.system.initgroups && config.system.user.is_none(), "--user"),
+        ("--otlp-endpoint", config.telemetry.otlp_endpoint.is_some() && !config.telemetry.otlp, "--otlp"),
         ("--paste-global", !config.paste_global.is_empty() && config.paste.is_none(), "--paste"),
     ] {
         if does_nothing {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::error::ParseError;
+use crate::traces::{CollectorUrl, TraceParents, TraceSettings};
 
 /// The address of a statsd or syslog server, not looked up yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,14 @@ pub struct Telemetry {
     pub syslog: SyslogSettings,
     /// `--request-id`: the request's id is in environ and in the answer.
     pub request_id: bool,
+    /// `--otlp`
+    pub otlp: bool,
+    /// `--otlp-endpoint`
+    pub otlp_endpoint: Option<CollectorUrl>,
+    /// `--otlp-parents`
+    pub otlp_parents: TraceParents,
+    /// What these and OpenTelemetry's variables come to; `None` without `--otlp`.
+    pub traces: Option<Box<TraceSettings>>,
 }
 
 /// The settings of metrics: where they go and what their names begin with (`--statsd-host`, `--statsd-prefix`,

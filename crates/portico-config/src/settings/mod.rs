@@ -24,6 +24,7 @@ mod telemetry;
 mod threads;
 mod timeouts;
 mod tls;
+mod traces;
 mod trust;
 mod worker_class;
 
@@ -103,6 +104,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         gateway::SETTINGS,
         logging::SETTINGS,
         telemetry::SETTINGS,
+        traces::SETTINGS,
         python_logging::SETTINGS,
         development::SETTINGS,
         platform::SETTINGS,
