@@ -159,6 +159,10 @@ table! {
     };
     /// Lines of the access log that were dropped because it could not keep up.
     AccessLogDropped = { name: "portico_access_log_lines_dropped" };
+    /// Spans of requests that the collector has taken (--otlp).
+    SpansSent = { name: "portico_otlp_spans_sent" };
+    /// Spans that were dropped, because the collector did not take them in time or rejected them (--otlp).
+    SpansDropped = { name: "portico_otlp_spans_dropped" };
     /// Workers that were started.
     WorkerStarts = { name: "portico_worker_starts", by_supervisor: true };
     /// Workers that died, instead of ending when they were told to.
