@@ -142,12 +142,12 @@ impl FlatRoute {
     /// Whether anything but the application decides about its requests, so that another spelling of the path must
     /// not reach the application around it.
     pub fn is_guarded(&self) -> bool {
-        self.internal
-            || self.auth.is_some()
-            || self.allow.is_some()
-            || !self.deny.is_empty()
-            || self.limit.is_some()
-            || self.concurrent.is_some()
+        self.is_for_some() || self.limit.is_some() || self.concurrent.is_some()
+    }
+
+    /// Whether what it has is not for everybody: the application decides for whom, or a password or an address.
+    pub fn is_for_some(&self) -> bool {
+        self.internal || self.auth.is_some() || self.allow.is_some() || !self.deny.is_empty()
     }
 
     /// Whether it takes requests with this method.

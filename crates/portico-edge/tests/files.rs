@@ -81,7 +81,7 @@ fn two_codings_of_a_file_have_two_tags() {
         let sidecar = choose_sidecar(&accepted, 100, modified, &sidecars);
         let tag = EntityTag::of_content(b"body { }");
         let kind = content_type(b"a.css", &[]);
-        let control = cache_control(false, &kind, Duration::from_secs(60));
+        let control = cache_control(false, &kind, Duration::from_secs(60), false);
         let facts = FileFacts {
             size: sidecar.map_or(100, |sidecar| sidecar.size),
             modified: Some(modified),

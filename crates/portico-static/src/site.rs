@@ -311,8 +311,9 @@ impl FileSite {
             is_lasting && coded.is_empty() && compression::is_worth(&content_type, original.length);
         let name = format!("/{}", String::from_utf8_lossy(path));
         let is_immutable = self.immutable.has(&name);
+        let (max_age, for_some) = (self.route.files.max_age, self.route.is_for_some());
         let description = Arc::new(FileDescription {
-            cache_control: cache_control(is_immutable, &content_type, self.route.files.max_age),
+            cache_control: cache_control(is_immutable, &content_type, max_age, for_some),
             says_caching: is_immutable || self.route.files.says_max_age,
             content_type,
             modified: self.modified(&original),

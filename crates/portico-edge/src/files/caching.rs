@@ -90,17 +90,19 @@ fn parse(manifest: &[u8]) -> Result<Json, String> {
 /// (evansd/whitenoise#245).
 pub const NOT_FOUND_CACHE_CONTROL: &str = "no-store";
 
-/// The value of Cache-Control for a file of this type.
-pub fn cache_control(is_immutable: bool, content_type: &str, max_age: Duration) -> String {
+/// The value of Cache-Control for a file of this type. One that is `for_some` is not for caches that several
+/// share: with `public` they would give it to whoever asks, without a password (RFC 9111, section 3.5).
+pub fn cache_control(is_immutable: bool, content_type: &str, max_age: Duration, for_some: bool) -> String {
+    let whose = if for_some { "private" } else { "public" };
     if is_immutable {
         // A year, the most that RFC 9111, section 5.3, had in mind; `immutable` is RFC 8246.
-        return "max-age=31536000, public, immutable".to_owned();
+        return format!("max-age=31536000, {whose}, immutable");
     }
     // A page names the files of its own build; an old one asks for files that are gone.
     if max_age.is_zero() || content_type.starts_with("text/html") {
-        return "no-cache".to_owned();
+        return if for_some { "no-cache, private" } else { "no-cache" }.to_owned();
     }
-    format!("max-age={}, public", max_age.as_secs())
+    format!("max-age={}, {whose}", max_age.as_secs())
 }
 
 #[cfg(test)]
@@ -142,10 +144,16 @@ mod tests {
 
     #[test]
     fn cache_control_by_kind() {
-        let of = |immutable, kind, seconds| cache_control(immutable, kind, Duration::from_secs(seconds));
+        let of =
+            |immutable, kind, seconds| cache_control(immutable, kind, Duration::from_secs(seconds), false);
         assert_eq!(of(true, "text/html; charset=utf-8", 60), "max-age=31536000, public, immutable");
         assert_eq!(of(false, "text/html; charset=utf-8", 60), "no-cache");
         assert_eq!(of(false, "text/css; charset=utf-8", 60), "max-age=60, public");
         assert_eq!(of(false, "text/css; charset=utf-8", 0), "no-cache");
+        let of =
+            |immutable, kind, seconds| cache_control(immutable, kind, Duration::from_secs(seconds), true);
+        assert_eq!(of(true, "text/css", 60), "max-age=31536000, private, immutable");
+        assert_eq!(of(false, "text/html; charset=utf-8", 60), "no-cache, private");
+        assert_eq!(of(false, "text/css; charset=utf-8", 60), "max-age=60, private");
     }
 }
