@@ -31,7 +31,7 @@ PACKAGES = {
     "zsh": "zsh",
 }
 # What few need is not required of the CI either.
-OPTIONAL = {"caddy", "fish", "promtool", "systemd-analyze", "zsh"}
+OPTIONAL = {"fish", "promtool", "systemd-analyze", "zsh"}
 # Names a file to which a run of pytest adds the tests that failed.
 FAILED_LIST = "PORTICO_TEST_FAILED_LIST"
 # Names a file to which a run of pytest adds the program that each skipped test missed, instead of its advice.
