@@ -15,7 +15,7 @@ import pytest
 from harness.http_client import request_bytes
 from harness.live_page import LivePage, Viewer
 from harness.rendezvous import wait_until
-from harness.server import run_to_end
+from harness.server import PROMPT_ANSWER, run_to_end
 from harness.sources import program
 
 STUCK = "apps.stuck:application"
@@ -64,6 +64,20 @@ def test_a_script_sees_what_the_page_shows(serve):
         assert state["sentence"]["level"] == "calm", state["sentence"]
         at = [group["frames"] for group in stacks["groups"] if group["requests"]]
         assert len(at) == 1 and "in application\n" in at[0]
+
+
+def test_a_server_whose_interpreter_is_held_is_shown(serve):
+    server = serve(STUCK, "--workers", "1", "--threads", "1")
+    with LivePage(server) as page, server.connect() as client:
+        page.log_in()
+        client.send(request_bytes(target="/hold-interpreter?seconds=3"))
+        server.rendezvous.wait_for("holds")
+        begun = time.monotonic()
+        state = page.state()
+        assert time.monotonic() - begun < PROMPT_ANSWER
+        assert [request["path"] for request in state["requests"]] == ["/hold-interpreter"]
+        assert state["sentence"]["text"].startswith("The only thread is busy"), state["sentence"]
+        assert client.read_response().body == b"held"
 
 
 def test_the_token_lets_one_in(serve):
