@@ -2,7 +2,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
 from typing import Any, Protocol, final
 
-__all__ = ["ClientDisconnected", "FileWrapper", "RequestTimeout", "__version__", "main", "serve"]
+__all__ = [
+    "ClientDisconnected",
+    "FileWrapper",
+    "RequestCancelled",
+    "RequestTimeout",
+    "__version__",
+    "main",
+    "serve",
+]
 
 __version__: str
 
@@ -11,6 +19,13 @@ class ClientDisconnected(ConnectionError):
 
     Raised by what reads and writes, and with ``--on-disconnect raise`` in the thread of the request,
     wherever that is.
+    """
+
+class RequestCancelled(BaseException):
+    """An operator has ended the request with ``portico cancel``.
+
+    Raised in its thread, wherever that is; no ``Exception``, so that an application that catches those lets
+    it through.
     """
 
 class RequestTimeout(BaseException):

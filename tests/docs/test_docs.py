@@ -59,7 +59,7 @@ VARIABLE = re.compile(r"\bPORTICO_[A-Z_]*[A-Z]\b")
 # A word that could name an application, and so gets a module to be imported.
 APPLICATION = re.compile(r"([a-z_]\w*(?:\.\w+)*)(?::(\w+)(?:\(\))?)?")
 STUB = "def application(environ, start_response): pass\n"
-WITH_PROCESS = ("status", "metrics", "requests", "stacks", "web", "reload", "upgrade")
+WITH_PROCESS = ("status", "metrics", "requests", "stacks", "web", "cancel", "reload", "upgrade")
 # What may stand behind the process id.
 FORMS = {"--json", "--prometheus", "--grouped"}
 # Targets of make that the text names, and options and variables that may stand before one.

@@ -18,6 +18,9 @@ STATES = ("empty", "starting", "ready", "retiring")
 # Indices, in the order of the enums there.
 METRIC_WORDS, GAUGE_WORDS, SLOTS, THREADS, SUPERVISOR_PID, LIMIT_WORDS = 2, 3, 4, 5, 6, 11
 PID, STATE = 0, 1
+# Of a thread's record: the number of its call, its state, the length of its target, that itself, and the
+# number of the call to be cancelled.
+SEQUENCE, THREAD_STATE, TARGET_BYTES, TARGET, CANCEL = 0, 1, 12, 15, 47
 # Of the metrics, which begin with the gauge portico_threads: idle, busy, lost.
 BUSY_THREADS = SLOT_FIELDS + 1
 
@@ -68,6 +71,31 @@ class Scoreboard:
         words = range(first, first + self.words[METRIC_WORDS])
         with open(self.path, "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
             memory[words.start * 8 : words.stop * 8] = b"\xff" * (8 * len(words))
+
+    def thread(self, slot: int, index: int) -> int:
+        """Where the record of a thread begins."""
+        threads = self.slots_from + (slot + 1) * self.slot_words - self.words[THREADS] * THREAD_WORDS
+        return threads + index * THREAD_WORDS
+
+    def sequence(self, slot: int, index: int) -> int:
+        """The sequence number of a thread's present call, or its last one; odd while that is written down."""
+        return self.words[self.thread(slot, index) + SEQUENCE]
+
+    def running(self, slot: int, index: int) -> tuple[int, str]:
+        """The sequence number of a thread's call with its target; an empty one if there is no such call."""
+        record = self.thread(slot, index)
+        sequence = self.words[record + SEQUENCE]
+        length = self.words[record + TARGET_BYTES]
+        text = self.words[record + TARGET : record + CANCEL].tobytes()[:length].decode("latin-1")
+        runs = sequence % 2 == 0 and self.words[record + THREAD_STATE] == 1
+        same = sequence == self.words[record + SEQUENCE]
+        return (sequence, text) if runs and same else (sequence, "")
+
+    def ask_cancel(self, slot: int, index: int, sequence: int) -> None:
+        """Asks for a call to be cancelled, as `portico cancel` does, whether it runs or not."""
+        word = self.thread(slot, index) + CANCEL
+        with open(self.path, "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+            memory[word * 8 : word * 8 + 8] = sequence.to_bytes(8, "little")
 
     def occupied(self) -> list[int]:
         """The slots that have a worker."""

@@ -8,6 +8,7 @@
 #![deny(unreachable_pub)]
 
 mod asked_stacks;
+mod cancel;
 mod dev_cert;
 mod hash_password;
 mod maintenance;
@@ -50,17 +51,7 @@ use pause::Pause;
 /// # Errors
 /// Those of `pause`.
 pub fn run<E>(command: ServerCommand, pause: Pause<'_, E>) -> Result<Output, E> {
-    let (ServerCommand::Status(pid)
-    | ServerCommand::StatusJson(pid)
-    | ServerCommand::Metrics(pid)
-    | ServerCommand::MetricsOfPrometheus(pid)
-    | ServerCommand::Requests(pid)
-    | ServerCommand::RequestsJson(pid)
-    | ServerCommand::Stacks(pid)
-    | ServerCommand::Web(pid, _)
-    | ServerCommand::StacksGrouped(pid)
-    | ServerCommand::Reload(pid)
-    | ServerCommand::Upgrade(pid)) = command;
+    let pid = command.pid();
     let board = match Scoreboard::attach(pid) {
         Ok(board) => board,
         Err(error) => return Ok(Output::failure(unreadable(pid, &error))),
@@ -77,6 +68,7 @@ pub fn run<E>(command: ServerCommand, pause: Pause<'_, E>) -> Result<Output, E> 
         ServerCommand::Stacks(_) => stacks::tell(&board, pid, pause),
         ServerCommand::StacksGrouped(_) => stacks::tell_grouped(&board, pid, pause),
         ServerCommand::Web(_, address) => web::serve(board, pid, address, pause),
+        ServerCommand::Cancel(_, id) => cancel::cancel(&board, &id, pause),
         ServerCommand::Reload(_) => replacement::reload(&board, pid, pause),
         ServerCommand::Upgrade(_) => replacement::upgrade(&board, pid, pause),
     }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use crate::error::ParseError;
 
 /// A command to the server whose supervisor has this process id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerCommand {
     /// `portico status PID`: print its workers and what they do.
     Status(u32),
@@ -26,10 +26,32 @@ pub enum ServerCommand {
     StacksGrouped(u32),
     /// `portico web PID [--bind ADDRESS]`: serve a page that shows it, at an address of this machine.
     Web(u32, SocketAddr),
+    /// `portico cancel PID ID`: end the call with this id.
+    Cancel(u32, String),
     /// `portico reload PID`: replace its workers by ones that have imported the application anew.
     Reload(u32),
     /// `portico upgrade PID`: replace all of it, the program included, on the same sockets.
     Upgrade(u32),
+}
+
+impl ServerCommand {
+    /// The process id that it names.
+    pub fn pid(&self) -> u32 {
+        match self {
+            Self::Status(pid)
+            | Self::StatusJson(pid)
+            | Self::Metrics(pid)
+            | Self::MetricsOfPrometheus(pid)
+            | Self::Requests(pid)
+            | Self::RequestsJson(pid)
+            | Self::Stacks(pid)
+            | Self::StacksGrouped(pid)
+            | Self::Web(pid, _)
+            | Self::Cancel(pid, _)
+            | Self::Reload(pid)
+            | Self::Upgrade(pid) => *pid,
+        }
+    }
 }
 
 /// A command's word, what it makes of a process id, and its line in the help.
@@ -45,7 +67,7 @@ const OPTIONS: [CommandOption; 4] = [
     ("stacks", "--grouped", ServerCommand::StacksGrouped),
 ];
 
-const COMMANDS: [CommandWord; 7] = [
+const COMMANDS: [CommandWord; 8] = [
     ("status", ServerCommand::Status, "Print its workers, their requests, queue and memory"),
     ("metrics", ServerCommand::Metrics, "Print its metrics as OpenMetrics text"),
     ("requests", ServerCommand::Requests, "Print the requests that run, the oldest first"),
@@ -55,12 +77,16 @@ const COMMANDS: [CommandWord; 7] = [
         |pid| ServerCommand::Web(pid, ANY_PORT),
         "Serve a page that shows it, to a browser on this machine",
     ),
+    (CANCEL, |pid| ServerCommand::Cancel(pid, String::new()), "End the request with this id, and no other"),
     ("reload", ServerCommand::Reload, "Replace its workers by ones that import the application anew"),
     ("upgrade", ServerCommand::Upgrade, "Replace all of it, the program too, on the same sockets"),
 ];
 
 /// Where `portico web` serves its page if nothing is said: at a port of the kernel's choice.
 const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// What needs the id of a request behind the process id.
+const CANCEL: &str = "cancel";
 
 /// The largest that fits the kernel's `pid_t`.
 const PID_MAX: u32 = i32::MAX as u32;
@@ -77,9 +103,16 @@ pub(crate) fn read(args: &[OsString]) -> Result<Option<ServerCommand>, ParseErro
     };
     match rest {
         [] => Err(format!("{name}: a process id is missing; write portico {name} PID").into()),
+        [text] if *name == CANCEL && process_id(text).is_some() => {
+            Err("cancel: the id of a request is missing; write portico cancel PID ID".into())
+        }
         [text] => process_id(text)
             .map(|pid| Some(command(pid)))
             .ok_or_else(|| format!("{name}: {text:?} is no process id; write portico {name} PID").into()),
+        [text, id] if *name == CANCEL => {
+            let id = id.to_str().filter(|id| id.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'));
+            Ok(process_id(text).zip(id).map(|(pid, id)| ServerCommand::Cancel(pid, id.to_owned())))
+        }
         // Anything else behind it is an application's option.
         [text, option] => {
             let found = OPTIONS.iter().find(|(word, known, _)| word == name && option == known);
@@ -126,7 +159,8 @@ pub(crate) fn help() -> String {
         let option =
             OPTIONS.iter().find(|(word, ..)| *word == name).map(|(_, option, _)| format!(" [{option}]"));
         let option = if name == "web" { Some(" [--bind ADDRESS]".to_owned()) } else { option };
-        let usage = format!("{name} PID{}", option.unwrap_or_default());
+        let id = if name == CANCEL { " ID" } else { "" };
+        let usage = format!("{name} PID{id}{}", option.unwrap_or_default());
         text.push_str(&format!("  portico {usage:<27} {help}\n"));
     }
     text
@@ -184,6 +218,24 @@ mod tests {
             assert!(of(text).unwrap_err().to_string().contains("is no address"), "{text:?}");
         }
         assert_eq!(read(&["web", "x", "--bind", "127.0.0.1:0"].map(OsString::from)), Ok(None), "a module");
+    }
+
+    #[test]
+    fn cancel_needs_the_id_of_a_request() {
+        let of = |args: &[&str]| read(&args.iter().map(OsString::from).collect::<Vec<_>>());
+        let cancel = ServerCommand::Cancel(7, "0-2-48".to_owned());
+        assert_eq!(of(&["cancel", "7", "0-2-48"]), Ok(Some(cancel.clone())));
+        assert_eq!(cancel.pid(), 7);
+        assert_eq!(
+            refusal(&["cancel", "7"]),
+            "cancel: the id of a request is missing; write portico cancel PID ID"
+        );
+        assert_eq!(of(&["cancel", "app", "0-2-48"]), Ok(None));
+        assert_eq!(
+            of(&["cancel", "7", "--threads=2"]),
+            Ok(None),
+            "an application of that name, with options"
+        );
     }
 
     #[test]

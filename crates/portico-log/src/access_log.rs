@@ -89,6 +89,8 @@ impl Times {
 pub enum Reason {
     /// The application ended its response too early, or failed within it.
     Aborted,
+    /// An operator has ended it (`portico cancel`).
+    Cancelled,
     /// The client left before it had the response.
     ClientGone,
     /// The client was cut, because too much was held for all clients.
@@ -116,7 +118,8 @@ impl Reason {
     #[inline]
     pub fn is_servers(self) -> bool {
         match self {
-            Self::QueueFull
+            Self::Cancelled
+            | Self::QueueFull
             | Self::QueueTimeout
             | Self::Refused
             | Self::RequestTimeout
@@ -134,6 +137,7 @@ impl Reason {
     pub fn name(self) -> &'static str {
         match self {
             Self::Aborted => "aborted",
+            Self::Cancelled => "cancelled",
             Self::ClientGone => "client_gone",
             Self::ClientMemory => "client_memory",
             Self::QueueFull => "queue_full",

@@ -25,6 +25,19 @@ create_exception!(
      an application that catches those lets it through."
 );
 
+create_exception!(
+    portico,
+    RequestCancelled,
+    PyBaseException,
+    "An operator has ended the request with `portico cancel`. Raised in its thread, wherever that is; no \
+     Exception, so that an application that catches those lets it through."
+);
+
+/// Whether the server has ended the call by raising `error`: it was cancelled, or has taken too long.
+pub(crate) fn is_ending(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<RequestTimeout>(py) || error.is_instance_of::<RequestCancelled>(py)
+}
+
 /// The exception that a read of `wsgi.input` raises when the body ends before its end.
 pub(crate) fn from_body_error(error: &BodyError) -> PyErr {
     match error {

@@ -19,7 +19,7 @@ mod worker;
 #[pyo3::pymodule(gil_used = false)]
 mod _portico {
     #[pymodule_export]
-    use crate::error::{ClientDisconnected, RequestTimeout};
+    use crate::error::{ClientDisconnected, RequestCancelled, RequestTimeout};
     #[pymodule_export]
     use crate::gateway::FileWrapper;
     #[pymodule_export]

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_config::Config;
-use portico_log::RequestId;
+use portico_log::{Reason, RequestId};
 use portico_metrics::{Counter, Histogram, Metrics};
 use portico_net::Reactor;
 
@@ -332,11 +332,18 @@ impl Engine {
         self.table.get(key.id).is_some_and(|connection| connection.awaits(key.call))
     }
 
-    /// The call `key` will not end: its connection is answered and ended without it.
-    pub(crate) fn give_up(&mut self, key: RequestKey) {
+    /// The call `key` is not waited for any longer, for this reason: its connection gets its response and is ended
+    /// without it. An application that has taken the connection over finds its end.
+    pub(crate) fn give_up(&mut self, key: RequestKey, reason: Reason) {
         if self.awaits(key) {
-            self.work_on(key.id, Connection::give_up);
+            self.work_on(key.id, |connection, context| connection.give_up(reason, context));
             self.write_sessions();
+        } else if self.table.get(key.id).is_some_and(|connection| connection.is_lent_to(key.call)) {
+            self.work_on(key.id, |connection, _| {
+                connection.note_reason(reason);
+                connection.tell_application_to_end();
+                Step::Keep
+            });
         }
     }
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use portico_log::Reason;
 use portico_metrics::Counter;
 use portico_server::{Application, Gone, Lending, Request, RequestKey, Responder};
 use support::{TestServer, head};
@@ -94,8 +95,8 @@ fn the_client_gets_504_and_the_lost_thread_is_heard_no_more() {
     let mut stuck = fixture.server.connect();
     stuck.send(b"GET /stuck HTTP/1.1\r\nHost: x\r\n\r\n");
     let key = fixture.entered.recv().unwrap();
-    assert!(fixture.server.lending.give_up(key));
-    assert!(!fixture.server.lending.give_up(key), "once");
+    assert!(fixture.server.lending.give_up(key, Reason::Timeout));
+    assert!(!fixture.server.lending.give_up(key, Reason::Timeout), "once");
     let response = String::from_utf8(stuck.rest()).unwrap();
     assert!(
         response.starts_with("HTTP/1.1 504 ") && response.contains("\r\nConnection: close\r\n"),
@@ -126,12 +127,48 @@ fn the_client_gets_504_and_the_lost_thread_is_heard_no_more() {
 }
 
 #[test]
+fn the_client_of_a_cancelled_call_gets_503_and_the_thread_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access");
+    let options = ["--threads", "1", "--access-logfile", log.to_str().unwrap(), "--access-logformat", "json"];
+    let fixture = start(&options);
+    for path in ["stuck", "begun"] {
+        let mut client = fixture.server.connect();
+        client.send(format!("GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        let key = fixture.entered.recv().unwrap();
+        fixture.server.lending.cancel(key);
+        fixture.server.lending.cancel(key);
+        let response = String::from_utf8(client.rest()).unwrap();
+        match path {
+            "stuck" => assert!(response.starts_with("HTTP/1.1 503 ") && !response.contains("Retry-After")),
+            _ => assert!(response.is_empty() || response.ends_with("\r\n\r\nst"), "{response}"),
+        }
+        assert_eq!(fixture.server.lending.calls(), 1, "it is counted until it ends");
+        let mut next = fixture.server.connect();
+        next.send(b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n");
+        fixture.gate.open();
+        assert_eq!(fixture.left.recv().unwrap(), Err(Gone));
+        assert_eq!(next.respond(), "HTTP/1.1 200 OK /next", "by the same thread");
+        fixture.server.lending.cancel(key);
+        assert_eq!(next.get("/late"), "HTTP/1.1 200 OK /late");
+        *fixture.gate.open.lock().unwrap() = false;
+    }
+    fixture.gate.open();
+    fixture.server.stop();
+    let lines = std::fs::read_to_string(log).unwrap();
+    let cancelled: Vec<_> =
+        lines.lines().filter(|line| line.contains(r#""portico.reason":"cancelled""#)).collect();
+    assert_eq!(cancelled.len(), 2, "{lines}");
+    assert!(cancelled[0].contains("/stuck") && cancelled[0].contains(":503,"), "{lines}");
+}
+
+#[test]
 fn a_response_that_has_begun_is_cut() {
     let mut fixture = start(&["--threads", "1"]);
     let mut begun = fixture.server.connect();
     begun.send(b"GET /begun HTTP/1.1\r\nHost: x\r\n\r\n");
     let key = fixture.entered.recv().unwrap();
-    assert!(fixture.server.lending.give_up(key));
+    assert!(fixture.server.lending.give_up(key, Reason::Timeout));
     let response = String::from_utf8(begun.rest()).unwrap();
     assert!(response.is_empty() || response.ends_with("\r\n\r\nst"), "{response}");
     fixture.gate.open();
@@ -147,7 +184,7 @@ fn a_call_that_is_stuck_after_its_response_costs_its_client_nothing() {
     assert_eq!(client.get("/finished"), "HTTP/1.1 200 OK finished");
     let key = fixture.entered.recv().unwrap();
     client.send(b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert!(fixture.server.lending.give_up(key));
+    assert!(fixture.server.lending.give_up(key, Reason::Timeout));
     fixture.server.add_thread();
     assert_eq!(client.respond(), "HTTP/1.1 200 OK /next");
     fixture.gate.open();
@@ -161,7 +198,7 @@ fn the_server_drains_and_ends_without_a_lost_thread() {
     for client in &mut clients {
         client.send(b"GET /stuck HTTP/1.1\r\nHost: x\r\n\r\n");
         let key = fixture.entered.recv().unwrap();
-        assert!(fixture.server.lending.give_up(key));
+        assert!(fixture.server.lending.give_up(key, Reason::Timeout));
     }
     fixture.server.lending.drain(Duration::from_secs(60));
     let end = Instant::now() + Duration::from_secs(5);
@@ -183,7 +220,7 @@ fn a_late_word_about_an_ended_call_hits_nobody() {
         let key = fixture.entered.recv().unwrap();
         // The thread is in its next call, or has been: the one before is over.
         assert_eq!(client.get("/x"), "HTTP/1.1 200 OK /x");
-        assert!(!fixture.server.lending.give_up(key));
+        assert!(!fixture.server.lending.give_up(key, Reason::Timeout));
     }
     fixture.server.stop();
 }
@@ -223,7 +260,7 @@ fn a_lost_thread_that_comes_back_is_one_too_many_and_leaves() {
     let mut server = TestServer::start(application, &["--threads", "2"]);
     let mut lost = server.connect();
     lost.send(b"GET /lost HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert!(server.lending.give_up(entered.recv().unwrap()));
+    assert!(server.lending.give_up(entered.recv().unwrap(), Reason::Timeout));
     server.add_thread();
     let load = || {
         thread::scope(|scope| {

@@ -355,10 +355,11 @@ impl<'a> WorkerSlot<'a> {
         (0..self.threads).filter_map(move |index| self.thread(index))
     }
 
-    /// Sets the state to zero, for the next worker, and leaves it the totals.
+    /// Sets the state to zero, for the next worker, and leaves it the totals and the numbers of calls.
     pub fn begin_worker(self) {
-        let (fields, rest) = self.words.split_at(SLOT_FIELDS);
-        fields.iter().chain(&rest[METRIC_WORDS..]).for_each(|word| word.store(0, Ordering::Release));
+        let fields = self.words[..SLOT_FIELDS].iter();
+        fields.chain(self.concurrency()).for_each(|word| word.store(0, Ordering::Release));
+        self.threads().for_each(ThreadRecord::begin_worker);
         self.metrics().begin_worker();
         self.room.begin_worker();
     }
@@ -582,7 +583,7 @@ mod tests {
         slot.begin_worker();
         assert_eq!((slot.get(SlotField::Pid), slot.get(SlotField::Interpreter)), (0, 0));
         assert_eq!(slot.thread(1).unwrap().running(), None);
-        assert_eq!((slot.thread(1).unwrap().sequence(), slot.metrics().gauge(Gauge::Connections)), (0, 0));
+        assert_eq!((slot.thread(0).unwrap().sequence(), slot.metrics().gauge(Gauge::Connections)), (0, 0));
         let metrics = slot.metrics();
         assert_eq!((metrics.total(Counter::Calls), metrics.since_start(Counter::Calls)), (3, 0));
         assert!(board.slot(0).unwrap().words.iter().all(|word| word.load(Ordering::Relaxed) == 0));
@@ -632,6 +633,30 @@ mod tests {
         assert!(blocks(&board) * 512 > 2_000_000);
         board.give_back_found(31);
         assert!(blocks(&board) * 512 < 256 * 1024, "{} KiB", blocks(&board) / 2);
+    }
+
+    #[test]
+    fn a_wish_to_cancel_is_for_one_call_of_all_that_there_ever_are() {
+        let board = Scoreboard::create(1, 1).unwrap();
+        let (slot, thread) = (board.slot(0).unwrap(), board.slot(0).unwrap().thread(0).unwrap());
+        let is_asked = || thread.running().map(|running| running.is_cancel_asked);
+        let first = thread.begin(&note(b"GET", b"/"));
+        assert_eq!(is_asked(), Some(false));
+        thread.ask_cancel(first);
+        assert_eq!(is_asked(), Some(true));
+        let second = thread.begin(&note(b"GET", b"/"));
+        assert_eq!(is_asked(), Some(false), "what comes late");
+        thread.ask_cancel(second);
+        slot.begin_worker();
+        assert_eq!(is_asked(), None);
+        thread.ask_cancel(second);
+        assert_eq!(thread.begin(&note(b"GET", b"/")), second + 2, "the next worker goes on counting");
+        assert_eq!(is_asked(), Some(false));
+        // Its thread has died while it wrote the record.
+        thread.0[0].store(second + 3, Ordering::Relaxed);
+        slot.begin_worker();
+        assert_eq!(thread.begin(&note(b"GET", b"/")), second + 6);
+        assert!(thread.running().is_some());
     }
 
     #[test]

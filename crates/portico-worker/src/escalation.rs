@@ -17,6 +17,8 @@ pub(crate) struct TimeoutEscalation {
     /// Time without progress after which the stack is logged next.
     slow_after: u64,
     timed_out: Option<u64>,
+    /// When an operator's wish to have it cancelled was seen. That it gets on changes nothing then.
+    cancelled: Option<u64>,
     given_up: bool,
 }
 
@@ -38,8 +40,12 @@ pub enum EscalationStep {
     Slow,
     /// Log its stack and raise the exception.
     TimeOut,
+    /// Log its stack and raise the exception of a call that an operator has cancelled.
+    Cancel,
     /// Answer in its stead and write its thread off.
     GiveUp,
+    /// The same, for it was cancelled.
+    GiveUpCancelled,
 }
 
 impl TimeoutEscalation {
@@ -52,7 +58,18 @@ impl TimeoutEscalation {
         limits: impl FnOnce() -> CallLimits,
     ) -> Option<EscalationStep> {
         self.observe(running, limits);
-        if running.state != ThreadState::Running || self.given_up {
+        if self.given_up || running.state == ThreadState::Lost {
+            return None;
+        }
+        if running.is_cancel_asked && self.cancelled.is_none() {
+            self.cancelled = Some(now);
+            return Some(EscalationStep::Cancel);
+        }
+        if let Some(since) = self.cancelled {
+            self.given_up = now.saturating_sub(since) >= self.limits.grace;
+            return self.given_up.then_some(EscalationStep::GiveUpCancelled);
+        }
+        if running.state != ThreadState::Running {
             return None;
         }
         if let Some(since) = self.timed_out {
@@ -98,7 +115,7 @@ impl TimeoutEscalation {
         if self.given_up {
             return None;
         }
-        if let Some(since) = self.timed_out {
+        if let Some(since) = self.cancelled.or(self.timed_out) {
             return Some(since.saturating_add(self.limits.grace));
         }
         let slow = self.limits.slow.map(|_| self.slow_after);
@@ -110,9 +127,11 @@ impl TimeoutEscalation {
     pub(crate) fn excuse(&mut self, since: u64, until: u64) {
         // What lies before its begin, or its last block, was not its time.
         let nanos = |own: u64| until.saturating_sub(since.max(own));
-        match &mut self.timed_out {
-            Some(timed_out) => *timed_out = timed_out.saturating_add(nanos(*timed_out)),
-            None => self.excused = self.excused.saturating_add(nanos(self.progress)),
+        for raised in [&mut self.cancelled, &mut self.timed_out].into_iter().flatten() {
+            *raised = raised.saturating_add(nanos(*raised));
+        }
+        if self.timed_out.is_none() {
+            self.excused = self.excused.saturating_add(nanos(self.progress));
         }
     }
 
@@ -250,6 +269,52 @@ mod tests {
     }
 
     #[test]
+    fn a_cancelled_call_is_interrupted_at_once_and_given_up_after_its_grace() {
+        let mut escalation = TimeoutEscalation::default();
+        let mut call = call();
+        assert_eq!(steps(&mut escalation, &call, &[0, 3]), []);
+        call.is_cancel_asked = true;
+        assert_eq!(steps(&mut escalation, &call, &[4, 5]), [(4, EscalationStep::Cancel)]);
+        assert_eq!(escalation.due(), Some(106 * SECOND));
+        // It has caught the exception, and writes.
+        call.progress_nanos = 105 * SECOND;
+        assert_eq!(steps(&mut escalation, &call, &[6, 7]), [(6, EscalationStep::GiveUpCancelled)]);
+        assert_eq!((escalation.due(), escalation.has_given_up()), (None, true));
+    }
+
+    #[test]
+    fn a_call_is_cancelled_whatever_it_waits_for() {
+        for state in [ThreadState::Running, ThreadState::AwaitingClient, ThreadState::Stream] {
+            let mut escalation = TimeoutEscalation::default();
+            let call = Running { state, is_cancel_asked: true, ..call() };
+            let expected = [(0, EscalationStep::Cancel), (2, EscalationStep::GiveUpCancelled)];
+            assert_eq!(steps(&mut escalation, &call, &[0, 1, 2, 3]), expected, "{state:?}");
+        }
+        let lost = Running { state: ThreadState::Lost, is_cancel_asked: true, ..call() };
+        assert_eq!(steps(&mut TimeoutEscalation::default(), &lost, &[0, 9]), [], "it has been given up");
+    }
+
+    #[test]
+    fn a_call_without_limits_can_be_cancelled() {
+        let mut escalation = TimeoutEscalation::default();
+        let call = Running { is_cancel_asked: true, ..call() };
+        let limits = || CallLimits { grace: SECOND, ..CallLimits::default() };
+        assert_eq!(escalation.look(&call, 200 * SECOND, limits), Some(EscalationStep::Cancel));
+        assert_eq!(escalation.look(&call, 201 * SECOND - 1, limits), None);
+        assert_eq!(escalation.look(&call, 201 * SECOND, limits), Some(EscalationStep::GiveUpCancelled));
+    }
+
+    #[test]
+    fn one_that_has_timed_out_is_given_up_as_cancelled() {
+        let mut escalation = TimeoutEscalation::default();
+        let mut call = call();
+        assert_eq!(steps(&mut escalation, &call, &[30]), [(30, EscalationStep::TimeOut)]);
+        call.is_cancel_asked = true;
+        let expected = [(31, EscalationStep::Cancel), (33, EscalationStep::GiveUpCancelled)];
+        assert_eq!(steps(&mut escalation, &call, &[31, 32, 33]), expected);
+    }
+
+    #[test]
     fn no_grace_gives_up_at_the_next_look() {
         let mut escalation = TimeoutEscalation::default();
         let limits = || CallLimits { slow: None, timeout: Some(SECOND), grace: 0 };
@@ -275,6 +340,33 @@ mod tests {
             1 => (0..10u64).prop_map(Event::Excuse),
             1 => state.prop_map(Event::State),
             1 => Just(Event::NextCall),
+        ];
+        proptest::collection::vec(event, 0..80)
+    }
+
+    /// What happens between two looks, where calls are cancelled.
+    #[derive(Clone, Copy, Debug)]
+    enum CancelEvent {
+        Wait(u64),
+        Progress,
+        State(ThreadState),
+        NextCall,
+        /// For the present call, or for one so many calls later, or earlier.
+        Ask(i64),
+    }
+
+    fn cancels() -> impl Strategy<Value = Vec<CancelEvent>> {
+        let state = prop_oneof![
+            Just(ThreadState::Running),
+            Just(ThreadState::AwaitingClient),
+            Just(ThreadState::Stream)
+        ];
+        let event = prop_oneof![
+            4 => (0..15u64).prop_map(CancelEvent::Wait),
+            1 => Just(CancelEvent::Progress),
+            1 => state.prop_map(CancelEvent::State),
+            2 => Just(CancelEvent::NextCall),
+            2 => (-2..3i64).prop_map(CancelEvent::Ask),
         ];
         proptest::collection::vec(event, 0..80)
     }
@@ -334,6 +426,9 @@ mod tests {
                         prop_assert!(now >= interrupted.unwrap() + limits.grace);
                         given_up = true;
                     }
+                    Some(EscalationStep::Cancel | EscalationStep::GiveUpCancelled) => {
+                        prop_assert!(false, "nobody has asked for that");
+                    }
                     None => match interrupted {
                         Some(since) => prop_assert!(now < since + limits.grace),
                         None => prop_assert!(limits.timeout.is_none_or(|timeout| elapsed < timeout)),
@@ -347,6 +442,49 @@ mod tests {
                         prop_assert!(later.look(&running, due.max(now), || limits).is_some());
                     }
                     None => prop_assert!(given_up || limits.slow.is_none() && limits.timeout.is_none()),
+                }
+            }
+        }
+
+        /// Whoever asks for whichever call at whatever time, late ones included: exactly the calls that were asked
+        /// for while they ran are interrupted, at the next look, and given up after their grace if they still run.
+        #[test]
+        fn a_wish_to_cancel_hits_the_call_that_is_meant(limits in limits(), events in cancels()) {
+            let mut escalation = TimeoutEscalation::default();
+            let mut running = Running { sequence: 100, state: ThreadState::Running, ..Running::default() };
+            // The word on the scoreboard; when the present call was interrupted, and whether it was given up.
+            let (mut now, mut asked, mut cancelled, mut given_up) = (0, 0, None::<u64>, false);
+            for event in events {
+                match event {
+                    CancelEvent::Wait(time) => now += time,
+                    CancelEvent::Progress => running.progress_nanos = now,
+                    CancelEvent::State(state) => running.state = state,
+                    CancelEvent::Ask(other) => asked = running.sequence.wrapping_add_signed(2 * other),
+                    CancelEvent::NextCall => {
+                        running.sequence += 2;
+                        (running.progress_nanos, cancelled, given_up) = (now, None, false);
+                    }
+                }
+                running.is_cancel_asked = asked == running.sequence;
+                let step = escalation.look(&running, now, || limits);
+                match step {
+                    Some(EscalationStep::Cancel) => {
+                        prop_assert!(running.is_cancel_asked && cancelled.is_none() && !given_up);
+                        cancelled = Some(now);
+                    }
+                    Some(EscalationStep::GiveUpCancelled) => {
+                        prop_assert!(now >= cancelled.unwrap() + limits.grace && !given_up);
+                        given_up = true;
+                    }
+                    Some(EscalationStep::GiveUp) => {
+                        prop_assert!(cancelled.is_none() && !given_up);
+                        given_up = true;
+                    }
+                    Some(EscalationStep::Slow | EscalationStep::TimeOut) => prop_assert!(cancelled.is_none()),
+                    None => {
+                        prop_assert!(!running.is_cancel_asked || cancelled.is_some() || given_up);
+                        prop_assert!(cancelled.is_none_or(|since| given_up || now < since + limits.grace));
+                    }
                 }
             }
         }

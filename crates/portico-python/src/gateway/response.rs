@@ -7,20 +7,21 @@
 use std::fmt;
 use std::time::Instant;
 
-use portico_log::{Occurrences, Ration};
+use portico_log::{Occurrences, Ration, Reason};
 use pyo3::exceptions::{PyConnectionError, PyStopIteration, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
 
 use portico_proto::RequestHead;
+use portico_server::Reply;
 
 use super::detached;
 use super::file_wrapper::FileWrapper;
 use super::response_writer::WriteProgress;
 use super::start_response::{Callables, wrong_block};
 use crate::conf::{Observer, Outcome};
-use crate::error::{self, ClientDisconnected, RequestTimeout};
+use crate::error::{self, ClientDisconnected, RequestCancelled, RequestTimeout};
 use crate::forked_children;
 use crate::thread_status::is_written_off;
 
@@ -165,7 +166,7 @@ impl<'py> WsgiCall<'_, 'py> {
     /// response.
     ///
     /// # Errors
-    /// `RequestTimeout` alone.
+    /// `RequestTimeout` and `RequestCancelled` alone.
     fn close(&self, app_iter: &Bound<'py, PyAny>) -> PyResult<()> {
         if app_iter.is_exact_instance_of::<PyList>() || app_iter.is_exact_instance_of::<PyTuple>() {
             return Ok(());
@@ -176,7 +177,7 @@ impl<'py> WsgiCall<'_, 'py> {
         forked_children::end(self.py, closed.as_ref().err(), IN_REQUEST);
         match closed {
             Ok(_) => Ok(()),
-            Err(error) if error.is_instance_of::<RequestTimeout>(self.py) => Err(error),
+            Err(error) if error::is_ending(self.py, &error) => Err(error),
             Err(error) => {
                 let request = self.request();
                 self.tell_failure(|| {
@@ -225,8 +226,13 @@ impl<'py> WsgiCall<'_, 'py> {
         if error.is_instance_of::<RequestTimeout>(self.py) {
             // Its stack has been logged as it was when the time was over.
             log::info!("{request}: ended by portico.RequestTimeout");
-            self.callables.response(self.py).time_out(self.py);
+            self.callables.response(self.py).end_without(self.py, Reply::ApplicationTimeout, Reason::Timeout);
             return "504 Gateway Timeout";
+        }
+        if error.is_instance_of::<RequestCancelled>(self.py) {
+            log::info!("{request}: ended by portico.RequestCancelled");
+            self.callables.response(self.py).end_without(self.py, Reply::Cancelled, Reason::Cancelled);
+            return "503 Service Unavailable";
         }
         if error.is_instance_of::<ClientDisconnected>(self.py) {
             if let Some(times) = LEFT.note() {

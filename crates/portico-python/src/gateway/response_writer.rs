@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
+use portico_log::Reason;
 use portico_proto::ResponseHead;
 use portico_server::{Gone, Reply, RequestKey, Responder};
 use portico_supervisor::now_nanos;
@@ -375,13 +376,13 @@ impl ResponseWriter {
         (head, self.sent, self.started)
     }
 
-    /// The request has taken too long: 504, or a cut connection where the head is out.
-    pub(crate) fn time_out(&mut self, py: Python<'_>) {
+    /// The server has ended the call: `reply`, or for `reason` a cut connection where the head is out.
+    pub(crate) fn end_without(&mut self, py: Python<'_>, reply: Reply, reason: Reason) {
         let started = self.started;
         let Some(responder) = self.take_responder() else { return };
         detached(py, true, || match started {
-            true => responder.abort(),
-            false => responder.reply(Reply::ApplicationTimeout),
+            true => responder.cut(reason),
+            false => responder.reply(reply),
         });
     }
 

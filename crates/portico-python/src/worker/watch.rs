@@ -14,9 +14,10 @@ use std::{io, mem};
 use pyo3::prelude::*;
 
 use portico_config::{Config, OnDisconnect};
+use portico_log::Reason;
 use portico_metrics::ThreadUse;
 use portico_server::{Lending, error_summary};
-use portico_supervisor::{Running, SlotField, ThreadStack, now_nanos};
+use portico_supervisor::{Running, SlotField, ThreadStack, ThreadState, now_nanos};
 use portico_worker::{
     CallDescription, CallWatch, Disconnects, EscalationStep, KeptStep, OwnUsage, ProcessWatch, RecycleReason,
     Recycling, ReplaceReason, TICK_MAX, end_crippled, logging, pause, tick,
@@ -28,7 +29,7 @@ use super::inspector::Inspector;
 use super::switching::SwitchInterval;
 use super::threads::Threads;
 use super::turning::HubQuestions;
-use crate::error::RequestTimeout;
+use crate::error::{RequestCancelled, RequestTimeout};
 use crate::hub::Hub;
 use crate::interpreter;
 use crate::stacks::{self, Stacks};
@@ -249,7 +250,8 @@ impl CallWatcher {
             let Some((index, running)) = calls.get(place) else { continue };
             let Some(record) = records.get(*index) else { continue };
             match step {
-                EscalationStep::GiveUp => self.give_up(*index, record, running, now),
+                EscalationStep::GiveUp => self.give_up(*index, record, running, Reason::Timeout),
+                EscalationStep::GiveUpCancelled => self.give_up(*index, record, running, Reason::Cancelled),
                 step => self.inquire(step, record, running, now),
             }
         }
@@ -271,15 +273,30 @@ impl CallWatcher {
 
     /// Asks for the stack of a call, and raises the exception in it where it is time to.
     fn inquire(&mut self, step: EscalationStep, record: &Arc<ThreadStatus>, running: &Running, now: u64) {
-        let word = if step == EscalationStep::TimeOut { "timeout" } else { "slow request" };
+        let word = match step {
+            EscalationStep::Cancel => "cancelled",
+            EscalationStep::TimeOut => "timeout",
+            _ => "slow request",
+        };
+        // What waits for its client is in no Python code that an exception could end: its client is let go.
+        let waits = matches!(running.state, ThreadState::AwaitingClient | ThreadState::Stream);
+        if step == EscalationStep::Cancel && waits {
+            record.request(running.sequence).into_iter().for_each(|it| self.watching.lending.cancel(it));
+        }
         let line = format!("{word}: {}", self.describe(record, running, now));
         let ident = record.thread_ident();
         let (record, number, own) = (Arc::clone(record), running.sequence, Arc::clone(&self.watching.stacks));
         let answer = self.inspector.ask(move |py| {
             record.request(number)?;
             let stack = stacks::of(py, &record, &own);
-            if step == EscalationStep::TimeOut {
-                record.raise(py, number, py.get_type::<RequestTimeout>().as_any());
+            match step {
+                EscalationStep::TimeOut => {
+                    record.raise(py, number, py.get_type::<RequestTimeout>().as_any());
+                }
+                EscalationStep::Cancel => {
+                    record.raise(py, number, py.get_type::<RequestCancelled>().as_any());
+                }
+                _ => {}
             }
             stack.unwrap_or_else(|error| Some(format!("no stack: {error}")))
         });
@@ -328,10 +345,10 @@ impl CallWatcher {
 
     /// The call has not ended for the exception: answers in its stead, and puts another thread in its thread's
     /// place.
-    fn give_up(&mut self, index: usize, record: &Arc<ThreadStatus>, running: &Running, now: u64) {
+    fn give_up(&mut self, index: usize, record: &Arc<ThreadStatus>, running: &Running, reason: Reason) {
         let Some(request) = record.request(running.sequence) else { return };
-        let told = self.describe(record, running, now); // While the engine knows it.
-        if !self.watching.lending.give_up(request) {
+        let told = self.describe(record, running, now_nanos()); // While the engine knows it.
+        if !self.watching.lending.give_up(request, reason) {
             return;
         }
         record.write_off(running.sequence);
@@ -339,11 +356,18 @@ impl CallWatcher {
         let metrics = self.watching.records.place().slot().metrics();
         metrics.set_threads(ThreadUse::Lost, metrics.threads(ThreadUse::Lost).saturating_add(1));
         let begun = running.progress_nanos != running.begun_nanos;
-        let outcome = if begun { "its response is cut" } else { "it is answered 504" };
+        let (known, word, raised, status) = match reason {
+            // What watches logs for gunicorn's words is not to take an operator's wish for a fault.
+            Reason::Cancelled => (String::new(), "cancelled", "portico.RequestCancelled", 503),
+            _ => {
+                let known = format!("WORKER TIMEOUT (pid:{}): ", std::process::id());
+                (known, "timeout", "portico.RequestTimeout", 504)
+            }
+        };
+        let outcome = if begun { "its response is cut" } else { &format!("it is answered {status}") };
         log::error!(
-            "WORKER TIMEOUT (pid:{}): timeout: {told} did not end when portico.RequestTimeout was raised; \
-             {outcome}, another thread takes the place of its thread",
-            std::process::id()
+            "{known}{word}: {told} did not end when {raised} was raised; {outcome}, another thread takes the \
+             place of its thread"
         );
         let (threads, stuck) = (Arc::clone(&self.watching.threads), self.watching.stuck.clone());
         drop(self.inspector.ask(move |py| {
@@ -415,8 +439,8 @@ impl PendingStack {
     fn log(&self, stack: &str) {
         let (line, stack) = (&self.line, stack.trim_end());
         match self.step {
-            EscalationStep::Slow => log::warn!("{line}\n{stack}"),
-            EscalationStep::TimeOut | EscalationStep::GiveUp => log::error!("{line}\n{stack}"),
+            EscalationStep::Slow | EscalationStep::Cancel => log::warn!("{line}\n{stack}"),
+            _ => log::error!("{line}\n{stack}"),
         }
     }
 }

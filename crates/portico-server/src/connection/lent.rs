@@ -216,7 +216,7 @@ impl Connection {
     }
 
     /// The server stops.
-    pub(super) fn tell_application_to_end(&mut self) {
+    pub(crate) fn tell_application_to_end(&mut self) {
         let Some(lent) = self.exchange.as_mut().and_then(|exchange| exchange.lent.as_mut()) else { return };
         lent.told_to_end = true;
         match &lent.pair {

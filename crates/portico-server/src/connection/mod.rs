@@ -402,17 +402,18 @@ impl Connection {
         }
     }
 
-    /// The call will not end: answers in its stead where nothing of its response has gone out, and ends the
-    /// connection.
-    pub(crate) fn give_up(&mut self, context: &mut EngineContext) -> Step {
-        self.note_reason(Reason::Timeout);
+    /// The call is not waited for any longer, for this reason: responds in its stead where nothing of its response
+    /// has gone out, and ends the connection.
+    pub(crate) fn give_up(&mut self, reason: Reason, context: &mut EngineContext) -> Step {
+        self.note_reason(reason);
         if self.protocol.head_sent() {
             return self.begin_cut(context);
         }
         if let Some(exchange) = &mut self.exchange {
             (exchange.is_last, exchange.upload) = (true, None);
         }
-        self.respond(ResponsePart::Own(Reply::ApplicationTimeout), false, context)
+        let reply = if reason == Reason::Cancelled { Reply::Cancelled } else { Reply::ApplicationTimeout };
+        self.respond(ResponsePart::Own(reply), false, context)
     }
 
     /// Whether the client of the request that is being answered has left: it has closed or reset the connection

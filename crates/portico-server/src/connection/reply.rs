@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use portico_edge::files::NOT_FOUND_CACHE_CONTROL;
+use portico_log::Reason;
 use portico_proto::{Fields, ResponseHead};
 
 use super::static_files::FILE_METHODS;
@@ -51,6 +52,8 @@ pub enum Reply {
     TooManyAtOnce,
     /// 504: the application has not begun its response in time (`--timeout`).
     ApplicationTimeout,
+    /// 503: an operator has cancelled the request (`portico cancel`).
+    Cancelled,
     /// 503: too much waits for a disk, or what has waited has not come.
     Busy,
     /// 503: as many passwords wait to be verified as may.
@@ -88,6 +91,7 @@ impl Reply {
             Self::Listing(_) => 200,
             Self::ApplicationFailed => 500,
             Self::Busy
+            | Self::Cancelled
             | Self::LoginsFull
             | Self::QueueFull
             | Self::QueueTimeout
@@ -116,6 +120,7 @@ impl Reply {
             Self::ApplicationFailed
             | Self::ApplicationTimeout
             | Self::Busy
+            | Self::Cancelled
             | Self::FileMethods
             | Self::Fixed { .. }
             | Self::Listing(_)
@@ -128,9 +133,19 @@ impl Reply {
         }
     }
 
+    /// Why its exchange has ended without the application's response, where the reply itself says that.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::ApplicationTimeout => Some(Reason::Timeout),
+            Self::Cancelled => Some(Reason::Cancelled),
+            _ => None, // Whoever gives another one says why.
+        }
+    }
+
     /// Its text, which ends with a line end.
     fn text(&self) -> Cow<'static, [u8]> {
         let text: &'static [u8] = match self {
+            Self::Cancelled => b"503 Service Unavailable: the request was cancelled\n",
             Self::ApplicationFailed => b"500 Internal Server Error\n",
             Self::ApplicationTimeout => b"504 Gateway Timeout: the application did not answer in time\n",
             Self::Busy => b"503 Service Unavailable: the server's disk is too slow for what is asked of it\n",
@@ -201,6 +216,7 @@ impl Reply {
             Self::Refused(406, _) => fields.push(b"X-Content-Type-Options", b"nosniff"),
             Self::ApplicationFailed
             | Self::ApplicationTimeout
+            | Self::Cancelled
             | Self::Fixed { .. }
             | Self::Listing(_)
             | Self::Refused(..) => {}
@@ -243,6 +259,7 @@ mod tests {
         for reply in [
             Reply::ApplicationFailed,
             Reply::ApplicationTimeout,
+            Reply::Cancelled,
             Reply::Busy,
             Reply::QueueFull,
             Reply::QueueTimeout,
@@ -262,7 +279,7 @@ mod tests {
             assert!(text.starts_with(head.status.to_string().as_bytes()), "{reply:?}");
             assert!(text.ends_with(b"\n") && !text[..text.len() - 1].contains(&b'\n'), "{reply:?}");
             let retry_after = match head.status {
-                503 => Some(&b"1"[..]),
+                503 if reply != Reply::Cancelled => Some(&b"1"[..]),
                 429 => Some(&b"12"[..]),
                 _ => None,
             };

@@ -197,6 +197,7 @@ impl Connection {
     /// The server's own response, as it is here: with the page that the route has for its status.
     #[cold]
     fn respond_by_itself(&mut self, reply: &Reply, hold: bool, context: &mut EngineContext) -> Step {
+        reply.reason().into_iter().for_each(|reason| self.note_reason(reason));
         let whole = reply.whole(self.error_page(reply.status(), context));
         self.respond_with(whole, hold, context)
     }
@@ -205,8 +206,8 @@ impl Connection {
     fn respond_with(&mut self, response: ResponsePart<'_>, hold: bool, context: &mut EngineContext) -> Step {
         match &response {
             ResponsePart::Own(reply) => return self.respond_by_itself(reply, hold, context),
-            ResponsePart::Abort(Reason::Aborted) => {
-                self.note_reason(Reason::Aborted);
+            ResponsePart::Abort(reason @ (Reason::Aborted | Reason::Cancelled | Reason::Timeout)) => {
+                self.note_reason(*reason);
                 return self.begin_cut(context);
             }
             ResponsePart::Abort(reason) => {

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portico_log::Reason;
 use portico_net::{Interest, Listener, Server};
 use portico_os::VitalDescriptors;
 
@@ -81,18 +82,26 @@ impl Lending {
         self.send(EngineMessage::Stop);
     }
 
-    /// Gives up the call that answers `request`: the client gets 504, or sees the response cut if it has begun,
-    /// and the connection ends. What the call still hands over is ignored, it is counted no more, and its thread
-    /// leaves [`run_thread`](Lending::run_thread) if it ever comes out of the application: `true` asks the caller
-    /// to run another one. `false` if the call has ended.
+    /// Gives up the call that answers `request`, for this reason: the client gets 504, or 503 if it is cancelled,
+    /// or sees the response cut if it has begun, and the connection ends. What the call still hands over is
+    /// ignored, it is counted no more, and its thread leaves [`run_thread`](Lending::run_thread) if it ever comes
+    /// out of the application: `true` asks the caller to run another one. `false` if the call has ended.
     ///
     /// For any thread, at any time.
-    pub fn give_up(&self, request: RequestKey) -> bool {
+    pub fn give_up(&self, request: RequestKey, reason: Reason) -> bool {
         let given_up = self.release_thread(request);
         if given_up {
-            self.send(EngineMessage::GiveUp(request));
+            self.send(EngineMessage::GiveUp(request, reason));
         }
         given_up
+    }
+
+    /// The client of `request` waits no longer, as in [`Lending::give_up`] for a cancelled one; the call is
+    /// counted until it ends. It does so at once if it waits for this client.
+    ///
+    /// For any thread, at any time.
+    pub fn cancel(&self, request: RequestKey) {
+        self.send(EngineMessage::GiveUp(request, Reason::Cancelled));
     }
 
     /// The call that answers `request` is counted no more, and its thread leaves

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use portico_log::Reason;
 use portico_net::{Event, Listener, Server};
 
 use super::Lending;
@@ -22,7 +23,7 @@ pub(super) enum EngineMessage {
     EndLent(RequestKey),
     EndLentSoon(RequestKey),
     Events(Vec<Event>),
-    GiveUp(RequestKey),
+    GiveUp(RequestKey, Reason),
     RequestOf(RequestKey, Arc<Query<Option<Arc<RequestContext>>>>),
     IsClientGone(RequestKey, Arc<Query<bool>>),
     LendConnection(RequestKey, Arc<Query<io::Result<OwnedFd>>>),
@@ -110,7 +111,7 @@ impl Lending {
                 EngineMessage::Events(events) => {
                     events.into_iter().for_each(|event| engine.note_event(event))
                 }
-                EngineMessage::GiveUp(key) => engine.give_up(key),
+                EngineMessage::GiveUp(key, reason) => engine.give_up(key, reason),
                 EngineMessage::RequestOf(key, query) => query.answer(engine.request_of(key)),
                 EngineMessage::IsClientGone(key, query) => query.answer(engine.is_client_gone(key)),
                 EngineMessage::LendConnection(key, query) => query.answer(engine.lend_connection(key)),

@@ -412,6 +412,12 @@ impl Responder {
         let _ = self.hand(ResponsePart::Abort(Reason::Aborted));
     }
 
+    /// The same for this reason, where it is not the application's failure.
+    pub fn cut(mut self, reason: Reason) {
+        self.state = ResponderState::Finished;
+        let _ = self.hand(ResponsePart::Abort(reason));
+    }
+
     /// The peer has left: ends the connection at once.
     pub fn leave(mut self) {
         self.state = ResponderState::Finished;

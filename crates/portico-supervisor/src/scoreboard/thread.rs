@@ -1,4 +1,8 @@
 //! One thread's record: what it is at, and which request it answers.
+//!
+//! Its thread writes all of it but one word: by that others ask for the present call to be cancelled. It holds
+//! the sequence number of the call that is meant. No two calls of a record have the same, whichever workers they
+//! are of, so that what comes late is about no call any more.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -6,8 +10,8 @@ use std::time::Duration;
 
 use portico_config::Config;
 
-/// One thread's record on the scoreboard: what it is at and which request it answers. Its thread alone
-/// writes it; a reader may meet it half written, which the sequence number shows.
+/// One thread's record on the scoreboard: what it is at and which request it answers. A reader may meet it half
+/// written, which the sequence number shows.
 #[derive(Clone, Copy, Debug)]
 pub struct ThreadRecord<'a>(pub(super) &'a [AtomicU64]);
 
@@ -76,6 +80,8 @@ pub struct Running {
     pub native_id: u64,
     /// Python's `threading.get_ident()`.
     pub ident: u64,
+    /// Whether it is asked to be cancelled.
+    pub is_cancel_asked: bool,
 }
 
 impl Running {
@@ -118,7 +124,9 @@ enum ThreadField {
 const METHOD_WORDS: usize = 2;
 const TARGET_WORDS: usize = 32;
 const TEXT_AT: usize = ThreadField::TargetBytes as usize + 1;
-pub(super) const THREAD_WORDS: usize = TEXT_AT + METHOD_WORDS + TARGET_WORDS + 1;
+/// The sequence number of the call that is to be cancelled. Others write it, and nothing depends on it but that.
+const CANCEL_AT: usize = TEXT_AT + METHOD_WORDS + TARGET_WORDS;
+pub(super) const THREAD_WORDS: usize = CANCEL_AT + 1;
 
 impl ThreadRecord<'_> {
     fn word(&self, field: ThreadField) -> &AtomicU64 {
@@ -198,6 +206,19 @@ impl ThreadRecord<'_> {
         self.word(ThreadField::Sequence).load(Ordering::Acquire)
     }
 
+    /// Asks for call `sequence` to be cancelled. One that has ended is past that.
+    pub fn ask_cancel(self, sequence: u64) {
+        self.0[CANCEL_AT].store(sequence, Ordering::Release);
+    }
+
+    /// Sets it to zero, for the thread of another worker, which goes on with the sequence numbers.
+    pub(super) fn begin_worker(self) {
+        let sequence = self.sequence();
+        self.0.iter().for_each(|word| word.store(0, Ordering::Release));
+        // Odd where its thread has died while it wrote.
+        self.word(ThreadField::Sequence).store(sequence.wrapping_add(sequence % 2), Ordering::Release);
+    }
+
     /// The request that it is answering; `None` if it is idle, or goes from one to the next at this moment.
     pub fn running(self) -> Option<Running> {
         // A few looks: the text is being written for some nanoseconds.
@@ -230,6 +251,7 @@ impl ThreadRecord<'_> {
             route_timeout: get(ThreadField::RouteTimeout).checked_sub(1).map(Duration::from_nanos),
             native_id: get(ThreadField::NativeId),
             ident: get(ThreadField::Ident),
+            is_cancel_asked: self.0[CANCEL_AT].load(Ordering::Relaxed) == sequence,
         };
         fence(Ordering::Acquire); // All of that before the second look at the number.
         (self.word(ThreadField::Sequence).load(Ordering::Relaxed) == sequence).then_some(running)

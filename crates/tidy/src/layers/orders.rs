@@ -97,7 +97,7 @@ pub(super) const ORDERS: &[Order] = &[
         folder: "portico-cli/src",
         rows: &[
             &["output", "pause", "table", "words"],
-            &["asked_stacks"],
+            &["asked_stacks", "cancel"],
             &[
                 "dev_cert",
                 "hash_password",
