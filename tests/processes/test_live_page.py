@@ -188,7 +188,7 @@ def test_a_server_without_supervisor_is_only_shown(serve):
     with LivePage(server) as page:
         page.log_in()
         state = page.state()
-        assert (state["pid"], state["actions"]) == (None, [])
+        assert (state["pid"], state["actions"]) == (None, ["cancel"])
         assert page.ask("POST", "/reload").status == 404
 
 

@@ -18,6 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use crate::asked_stacks::ask;
+use crate::cancel::cancel;
 use crate::output::Output;
 use crate::pause::Pause;
 use crate::replacement::{Process, reload};
@@ -123,8 +124,8 @@ impl ShownServer for AttachedServer {
 
     fn actions(&self) -> &'static [&'static str] {
         match self.board.get(SupervisorField::Pid) {
-            0 => &[], // portico.serve has nobody to do that.
-            _ => &["reload", "add", "remove", "reopen", "replace"],
+            0 => &["cancel"], // portico.serve has nobody to do the others.
+            _ => &["reload", "add", "remove", "reopen", "replace", "cancel"],
         }
     }
 
@@ -140,7 +141,11 @@ impl ShownServer for AttachedServer {
             }
             PageAction::ReopenLogs => self.signal(Signal::USR1, "The log files are opened anew."),
             PageAction::Replace(slot) => self.replace(slot),
-            PageAction::Cancel(_) | PageAction::Profile => Err("this server cannot do that".to_owned()),
+            PageAction::Cancel(id) => {
+                let Ok(Output { output, error }) = cancel(&self.board, &id.to_string(), &mut sleep);
+                error.map_or_else(|| Ok(done(format!("{}.", output.trim_end()))), Err)
+            }
+            PageAction::Profile => Err("this server cannot do that".to_owned()),
         }
     }
 }
