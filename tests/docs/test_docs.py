@@ -61,7 +61,7 @@ APPLICATION = re.compile(r"([a-z_]\w*(?:\.\w+)*)(?::(\w+)(?:\(\))?)?")
 STUB = "def application(environ, start_response): pass\n"
 WITH_PROCESS = ("status", "metrics", "requests", "stacks", "web", "cancel", "reload", "upgrade")
 # What may stand behind the process id.
-FORMS = {"--json", "--prometheus", "--grouped"}
+FORMS = {"--json", "--prometheus", "--grouped", "--trace-url"}
 # Targets of make that the text names, and options and variables that may stand before one.
 MAKE = re.compile(r"make((?: [A-Z_]+=\S+)*)((?: [a-z][a-z0-9-]*)*)(?: |$)")
 # What is wider than its place, or than the screen.

@@ -401,6 +401,21 @@ def test_paths_of_attackers_stay_text(serve, viewer):
         assert viewer.leave() == []
 
 
+def test_traces_of_slow_requests_are_links(serve, viewer):
+    server = serve(STUCK, "--slow-request", "0.1")
+    traced = [("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")]
+    assert server.request(target="/sleep?seconds=0.2", fields=traced).status == 200
+    server.expect_log("slow request: GET /sleep")
+    viewer.look(1280, 900, "light")
+    with LivePage(server, "--trace-url", "https://traces.example/{trace_id}?a=b") as page:
+        viewer.open(page.url)
+        viewer.wait_for("document.querySelector('#recent a')")
+        link = viewer.evaluate("['href', 'rel', 'target'].map(it => document.querySelector('#recent a')[it])")
+        trace = "https://traces.example/4bf92f3577b34da6a3ce929d0e0e4736?a=b"
+        assert link == [trace, "noreferrer noopener", "_blank"]
+        assert viewer.leave() == []
+
+
 def test_a_page_of_a_server_that_has_ended_says_so(serve, viewer):
     server = serve(STUCK)
     viewer.look(390, 844, "light")

@@ -67,7 +67,7 @@ pub fn run<E>(command: ServerCommand, pause: Pause<'_, E>) -> Result<Output, E> 
         ServerCommand::RequestsJson(_) => Ok(Output::of(requests::json(&board, ReadTime::now()))),
         ServerCommand::Stacks(_) => stacks::tell(&board, pid, pause),
         ServerCommand::StacksGrouped(_) => stacks::tell_grouped(&board, pid, pause),
-        ServerCommand::Web(_, address) => web::serve(board, pid, address, pause),
+        ServerCommand::Web(_, order) => web::serve(board, pid, order, pause),
         ServerCommand::Cancel(_, id) => cancel::cancel(&board, &id, pause),
         ServerCommand::Reload(_) => replacement::reload(&board, pid, pause),
         ServerCommand::Upgrade(_) => replacement::upgrade(&board, pid, pause),

@@ -6,11 +6,11 @@
 
 use std::convert::Infallible;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use portico_config::PageOrder;
 use portico_insight::{ReadTime, Snapshot};
 use portico_supervisor::{Scoreboard, SettingsFile, SlotField, SupervisorField};
 use portico_web::{Done, GroupedStacks, PageAction, PageServer, ShownServer};
@@ -27,18 +27,18 @@ use crate::stacks::grouped;
 /// How often the command looks whether it is to end.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Serves the page at `address` until the operator or the server ends it.
+/// Serves the page as `order` says until the operator or the server ends it.
 pub(crate) fn serve<E>(
     board: Scoreboard,
     pid: u32,
-    address: SocketAddr,
+    order: PageOrder,
     pause: Pause<'_, E>,
 ) -> Result<Output, E> {
     let process = match Process::first(&board, pid) {
         Ok(process) => process,
         Err(error) => return Ok(Output::failure(error)),
     };
-    let serving = match PageServer::start(Arc::new(AttachedServer { board, pid }), address) {
+    let serving = match PageServer::start(Arc::new(AttachedServer { board, pid }), order) {
         Ok(serving) => serving,
         Err(error) => return Ok(Output::failure(format!("web: the page cannot be served: {error}"))),
     };

@@ -1,7 +1,7 @@
 //! The commands to a running portico: `portico status PID` and its like.
 
 use std::ffi::{OsStr, OsString};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::error::ParseError;
 
@@ -24,8 +24,8 @@ pub enum ServerCommand {
     Stacks(u32),
     /// `portico stacks PID --grouped`: print each stack once, with how many threads have it.
     StacksGrouped(u32),
-    /// `portico web PID [--bind ADDRESS]`: serve a page that shows it, at an address of this machine.
-    Web(u32, SocketAddr),
+    /// `portico web PID`: serve a page that shows it.
+    Web(u32, PageOrder),
     /// `portico cancel PID ID`: end the call with this id.
     Cancel(u32, String),
     /// `portico reload PID`: replace its workers by ones that have imported the application anew.
@@ -54,6 +54,15 @@ impl ServerCommand {
     }
 }
 
+/// How `portico web` serves its page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageOrder {
+    /// `--bind`: an address of this machine.
+    pub address: SocketAddr,
+    /// `--trace-url`: where a trace is shown, with `{trace_id}` in place of its id.
+    pub trace_url: Option<String>,
+}
+
 /// A command's word, what it makes of a process id, and its line in the help.
 type CommandWord = (&'static str, fn(u32) -> ServerCommand, &'static str);
 
@@ -74,16 +83,13 @@ const COMMANDS: [CommandWord; 8] = [
     ("stacks", ServerCommand::Stacks, "Print the request and the Python stack of each thread"),
     (
         "web",
-        |pid| ServerCommand::Web(pid, ANY_PORT),
+        |pid| ServerCommand::Web(pid, PageOrder::default()),
         "Serve a page that shows it, to a browser on this machine",
     ),
     (CANCEL, |pid| ServerCommand::Cancel(pid, String::new()), "End the request with this id, and no other"),
     ("reload", ServerCommand::Reload, "Replace its workers by ones that import the application anew"),
     ("upgrade", ServerCommand::Upgrade, "Replace all of it, the program too, on the same sockets"),
 ];
-
-/// Where `portico web` serves its page if nothing is said: at a port of the kernel's choice.
-const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// What needs the id of a request behind the process id.
 const CANCEL: &str = "cancel";
@@ -113,16 +119,51 @@ pub(crate) fn read(args: &[OsString]) -> Result<Option<ServerCommand>, ParseErro
             let id = id.to_str().filter(|id| id.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'));
             Ok(process_id(text).zip(id).map(|(pid, id)| ServerCommand::Cancel(pid, id.to_owned())))
         }
+        [text, options @ ..] if *name == "web" => Ok(process_id(text)
+            .zip(PageOrder::read(options)?)
+            .map(|(pid, order)| ServerCommand::Web(pid, order))),
         // Anything else behind it is an application's option.
         [text, option] => {
             let found = OPTIONS.iter().find(|(word, known, _)| word == name && option == known);
             Ok(found.zip(process_id(text)).map(|((_, _, command), pid)| command(pid)))
         }
-        [text, option, address] if *name == "web" && option == "--bind" => {
-            let Some(pid) = process_id(text) else { return Ok(None) };
-            Ok(Some(ServerCommand::Web(pid, loopback(&address.to_string_lossy())?)))
-        }
         _ => Ok(None),
+    }
+}
+
+impl Default for PageOrder {
+    /// At a port of the kernel's choice.
+    fn default() -> Self {
+        Self { address: (Ipv4Addr::LOCALHOST, 0).into(), trace_url: None }
+    }
+}
+
+impl PageOrder {
+    /// Reads the options behind the process id; `None` where there is another one, which is an application's.
+    fn read(options: &[OsString]) -> Result<Option<Self>, ParseError> {
+        let mut order = Self::default();
+        for pair in options.chunks(2) {
+            let [option, value] = pair else { return Ok(None) };
+            let value = value.to_string_lossy();
+            match option.to_str() {
+                Some("--bind") => order.address = loopback(&value)?,
+                Some("--trace-url") => order.trace_url = Some(trace_url(&value)?),
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(order))
+    }
+}
+
+/// The template in `text`. It becomes a link, and `javascript:` would be one too.
+fn trace_url(text: &str) -> Result<String, ParseError> {
+    let is_web = ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme));
+    match is_web && text.contains("{trace_id}") {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "web: {text:?} leads to no trace; write --trace-url 'https://traces.example/{{trace_id}}'"
+        )
+        .into()),
     }
 }
 
@@ -158,7 +199,7 @@ pub(crate) fn help() -> String {
     for (name, _, help) in COMMANDS {
         let option =
             OPTIONS.iter().find(|(word, ..)| *word == name).map(|(_, option, _)| format!(" [{option}]"));
-        let option = if name == "web" { Some(" [--bind ADDRESS]".to_owned()) } else { option };
+        let option = if name == "web" { Some(" [OPTIONS]".to_owned()) } else { option };
         let id = if name == CANCEL { " ID" } else { "" };
         let usage = format!("{name} PID{id}{}", option.unwrap_or_default());
         text.push_str(&format!("  portico {usage:<27} {help}\n"));
@@ -179,7 +220,7 @@ mod tests {
             ("metrics", ServerCommand::Metrics(1)),
             ("requests", ServerCommand::Requests(1)),
             ("stacks", ServerCommand::Stacks(1)),
-            ("web", ServerCommand::Web(1, ANY_PORT)),
+            ("web", ServerCommand::Web(1, PageOrder::default())),
             ("reload", ServerCommand::Reload(1)),
             ("upgrade", ServerCommand::Upgrade(1)),
         ] {
@@ -209,7 +250,8 @@ mod tests {
             ("[::1]:8123", "[::1]:8123"),
             ("localhost:8123", "127.0.0.1:8123"),
         ] {
-            assert_eq!(of(text), Ok(Some(ServerCommand::Web(7, address.parse().unwrap()))));
+            let order = PageOrder { address: address.parse().unwrap(), trace_url: None };
+            assert_eq!(of(text), Ok(Some(ServerCommand::Web(7, order))));
         }
         for text in ["0.0.0.0:80", "[::]:80", "192.0.2.1:80", "[::ffff:192.0.2.1]:80"] {
             assert!(of(text).unwrap_err().to_string().contains("use ssh -L"), "{text}");
@@ -217,7 +259,24 @@ mod tests {
         for text in ["", "127.0.0.1", "8123", "evil.example:80", "unix:/x", "--help"] {
             assert!(of(text).unwrap_err().to_string().contains("is no address"), "{text:?}");
         }
-        assert_eq!(read(&["web", "x", "--bind", "127.0.0.1:0"].map(OsString::from)), Ok(None), "a module");
+        for other in [["web", "x", "--bind", "127.0.0.1:0"], ["web", "7", "--threads", "2"]] {
+            assert_eq!(read(&other.map(OsString::from)), Ok(None), "{other:?}: a module");
+        }
+    }
+
+    #[test]
+    fn traces_are_linked_to_by_a_template_of_the_web() {
+        let of = |text: &str| {
+            read(&["web", "7", "--bind", "127.0.0.1:1", "--trace-url", text].map(OsString::from))
+        };
+        let order = PageOrder {
+            address: "127.0.0.1:1".parse().unwrap(),
+            trace_url: Some("https://traces.example/{trace_id}?a".to_owned()),
+        };
+        assert_eq!(of("https://traces.example/{trace_id}?a"), Ok(Some(ServerCommand::Web(7, order))));
+        for text in ["", "javascript:alert('{trace_id}')", "https://traces.example/", "traces/{trace_id}"] {
+            assert!(of(text).unwrap_err().to_string().contains("leads to no trace"), "{text:?}");
+        }
     }
 
     #[test]

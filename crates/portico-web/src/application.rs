@@ -20,6 +20,7 @@ pub(crate) struct WebApplication {
     server: Arc<dyn ShownServer>,
     access: Access,
     policy: String,
+    trace_url: Option<String>,
     past: Mutex<Past>,
 }
 
@@ -49,6 +50,7 @@ struct PageState<'a> {
     sentence: Sentence,
     may_act: bool,
     actions: &'static [&'static str],
+    trace_url: Option<&'a str>,
 }
 
 /// What an error says, as JSON.
@@ -78,8 +80,8 @@ const ALWAYS: [(&str, &str); 5] = [
 ];
 
 impl WebApplication {
-    pub(crate) fn new(server: Arc<dyn ShownServer>, access: Access) -> Self {
-        Self { server, access, policy: policy(), past: Mutex::default() }
+    pub(crate) fn new(server: Arc<dyn ShownServer>, access: Access, trace_url: Option<String>) -> Self {
+        Self { server, access, policy: policy(), trace_url, past: Mutex::default() }
     }
 
     /// The token that lets one browser in.
@@ -133,7 +135,13 @@ impl WebApplication {
         let snapshot = self.server.snapshot();
         let sentence = self.sentence(&snapshot);
         let actions = self.server.actions();
-        PageReply::json(&PageState { snapshot: &snapshot, sentence, may_act: true, actions })
+        PageReply::json(&PageState {
+            snapshot: &snapshot,
+            sentence,
+            may_act: true,
+            actions,
+            trace_url: self.trace_url.as_deref(),
+        })
     }
 
     fn sentence(&self, now: &Snapshot) -> Sentence {

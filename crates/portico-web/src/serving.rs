@@ -2,11 +2,10 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use portico_config::{Parsed, parse};
+use portico_config::{PageOrder, Parsed, parse};
 use portico_net::Listener;
 use portico_server::{Lending, Recording};
 
@@ -26,11 +25,12 @@ pub struct PageServer {
 const THREADS: &str = "4";
 
 impl PageServer {
-    /// Serves the page for `server` at `address`, which other machines do not reach.
+    /// Serves the page for `server` as `order` says, at an address that other machines do not reach.
     ///
     /// # Errors
     /// The address cannot be bound; the system has no memory, threads or random numbers left.
-    pub fn start(server: Arc<dyn ShownServer>, address: SocketAddr) -> io::Result<Self> {
+    pub fn start(server: Arc<dyn ShownServer>, order: PageOrder) -> io::Result<Self> {
+        let PageOrder { address, trace_url } = order;
         let arguments = ["--bind", &address.to_string(), "--threads", THREADS].map(OsString::from);
         let Ok(Parsed::Run(resolved)) = parse(arguments.into_iter(), &|_| None) else {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -39,7 +39,7 @@ impl PageServer {
         let listeners = Listener::bind_all(&config).map_err(io::Error::other)?;
         let bound = listeners.first().ok_or(io::ErrorKind::AddrNotAvailable)?.url().to_owned();
         let port = bound.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or_default();
-        let application = Arc::new(WebApplication::new(server, Access::new(port)?));
+        let application = Arc::new(WebApplication::new(server, Access::new(port)?, trace_url));
         let url = format!("{bound}/?token={}", application.token());
         let lending = Lending::new(Arc::clone(&config), Recording::private(), application, None, None)?;
         lending.listen(listeners)?;

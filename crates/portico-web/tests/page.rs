@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
+use portico_config::PageOrder;
 use portico_insight::{ReadTime, Snapshot};
 use portico_supervisor::{Scoreboard, SupervisorField, SupervisorState};
 use portico_web::{Done, GroupedStacks, PageAction, PageServer, ShownServer};
@@ -53,9 +54,10 @@ impl Page {
     fn start() -> Self {
         let board = Scoreboard::create(1, 1).unwrap();
         board.set(SupervisorField::State, SupervisorState::Serving as u64);
+        let trace_url = Some("https://traces.example/{trace_id}".to_owned());
+        let order = PageOrder { trace_url, ..PageOrder::default() };
         let server = Arc::new(Noting { board, done: Mutex::default() });
-        let serving =
-            PageServer::start(Arc::clone(&server) as Arc<dyn ShownServer>, "127.0.0.1:0".parse().unwrap());
+        let serving = PageServer::start(Arc::clone(&server) as Arc<dyn ShownServer>, order);
         let serving = serving.unwrap();
         let (host, token) = serving.url().strip_prefix("http://").unwrap().split_once("/?token=").unwrap();
         let (host, token) = (host.to_owned(), token.to_owned());
@@ -240,6 +242,7 @@ fn the_state_has_the_snapshot_and_the_sentence() {
         assert_eq!((&state["state"], &state["slots"]), (&"serving".into(), &serde_json::json!([])));
         assert_eq!(state["sentence"]["level"], "trouble");
         assert_eq!(state["sentence"]["text"], "No worker runs.");
+        assert_eq!(state["trace_url"], "https://traces.example/{trace_id}");
         assert_eq!(state["actions"], serde_json::json!(["reload", "cancel", "add"]));
     }
     let settings: serde_json::Value =
