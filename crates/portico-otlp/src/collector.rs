@@ -336,6 +336,15 @@ impl fmt::Display for ExportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(error) => write!(f, "cannot be reached: {error}"),
+            Self::NoResponse(ResponseError::Io(error))
+                if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) =>
+            {
+                write!(
+                    f,
+                    "has failed the TLS handshake: {error} (if it speaks no TLS, write http://; if it has an \
+                     authority of your own, name that in OTEL_EXPORTER_OTLP_CERTIFICATE)"
+                )
+            }
             Self::NoResponse(error) => error.fmt(f),
             Self::Timeout(timeout) => {
                 write!(f, "has not answered within {} s (OTEL_EXPORTER_OTLP_TIMEOUT)", timeout.as_secs_f64())

@@ -85,7 +85,7 @@ impl PartialSuccess {
                 match field {
                     // Signed in the schema; none is taken for many.
                     (1, FieldValue::Varint(rejected)) => {
-                        told.rejected = i64::try_from(rejected as i64).map_or(0, |n| n.max(0) as u64)
+                        told.rejected = (rejected as i64).max(0) as u64;
                     }
                     (2, FieldValue::Bytes(text)) => told.message = shown(text),
                     _ => {}
@@ -125,7 +125,7 @@ mod tests {
     use crate::queue::{SPAN_FIELD, SpanQueue};
     use crate::span::tests::span;
 
-    fn bytes<'a>(message: &'a [u8], wanted: u32) -> Vec<&'a [u8]> {
+    fn bytes(message: &[u8], wanted: u32) -> Vec<&[u8]> {
         let mut reader = MessageReader::new(message);
         let fields = std::iter::from_fn(|| reader.next_field().unwrap());
         fields

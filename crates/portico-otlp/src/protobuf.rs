@@ -76,6 +76,11 @@ pub(crate) fn bytes_len(field: u32, length: usize) -> usize {
     varint_len(u64::from(field) << 3) + varint_len(length as u64) + length
 }
 
+/// Bytes that a field takes which is this number.
+pub(crate) fn varint_field_len(field: u32, value: u64) -> usize {
+    varint_len(u64::from(field) << 3) + varint_len(value)
+}
+
 fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
@@ -188,6 +193,7 @@ mod tests {
         ) {
             let mut out = Vec::new();
             MessageWriter(&mut out).varint(field, number);
+            prop_assert_eq!(out.len(), varint_field_len(field, number));
             MessageWriter(&mut out).fixed64(field, number);
             let before = out.len();
             MessageWriter(&mut out).bytes(field, &text);

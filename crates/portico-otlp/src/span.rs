@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use portico_proto::{TraceContext, Version};
 
-use crate::protobuf::{MessageWriter, bytes_len};
+use crate::protobuf::{MessageWriter, bytes_len, varint_field_len};
 
 /// The place of a request in its trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,7 +169,7 @@ impl ServerSpan<'_> {
             attributes.number("server.port", port.unwrap_or(self.default_port).into());
         }
         if let Some(client) = self.client {
-            attributes.text("client.address", &client.to_canonical().to_string());
+            with_text(client, |text| attributes.text("client.address", text));
         }
         if let Some(version) = self.version {
             attributes.text("network.protocol.version", version_text(version));
@@ -211,10 +211,8 @@ impl Attributes<'_, '_> {
     }
 
     fn number(&mut self, name: &str, value: u64) {
-        let mut encoded = Vec::with_capacity(11);
-        MessageWriter(&mut encoded).varint(3, value);
-        self.begin(name, encoded.len());
-        self.0.0.extend_from_slice(&encoded);
+        self.begin(name, varint_field_len(3, value));
+        self.0.varint(3, value);
     }
 
     fn seconds(&mut self, name: &str, nanos: u64) {
@@ -223,10 +221,19 @@ impl Attributes<'_, '_> {
     }
 
     /// What comes before a value (`AnyValue`) of so many bytes.
+    #[inline]
     fn begin(&mut self, name: &str, length: usize) {
-        self.0.head(9, bytes_len(1, name.len()) + bytes_len(2, length));
-        self.0.bytes(1, name.as_bytes());
-        self.0.head(2, length);
+        let whole = bytes_len(1, name.len()) + bytes_len(2, length);
+        if whole >= 0x80 {
+            self.0.head(9, whole);
+            self.0.bytes(1, name.as_bytes());
+            return self.0.head(2, length);
+        }
+        // As a rule each length is one byte: twice as quick as byte after byte.
+        let out = &mut *self.0.0;
+        out.extend_from_slice(&[9 << 3 | 2, whole as u8, 1 << 3 | 2, name.len() as u8]);
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(&[2 << 3 | 2, length as u8]);
     }
 }
 
@@ -257,6 +264,31 @@ fn bounded(text: &[u8], bytes_max: usize) -> Cow<'_, str> {
         end -= 1;
     }
     String::from_utf8_lossy(&text[..end])
+}
+
+/// Has `tell` take an address as text. Most are of IPv4, which `Display` takes 600 instructions for.
+fn with_text(address: IpAddr, tell: impl FnOnce(&str)) {
+    let IpAddr::V4(address) = address.to_canonical() else {
+        return tell(&address.to_string());
+    };
+    let (mut text, mut length) = ([0; 15], 0);
+    for (index, octet) in address.octets().into_iter().enumerate() {
+        let mut push = |byte| {
+            text[length] = byte;
+            length += 1;
+        };
+        if index > 0 {
+            push(b'.');
+        }
+        if octet >= 100 {
+            push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            push(b'0' + octet / 10 % 10);
+        }
+        push(b'0' + octet % 10);
+    }
+    tell(std::str::from_utf8(&text[..length]).unwrap_or_default());
 }
 
 /// Host and port of an authority. Brackets of an address are not a part of it.
@@ -385,7 +417,7 @@ pub(crate) mod tests {
     fn failures_of_the_server_are_errors_and_no_others() {
         let status = |span: &ServerSpan<'_>| {
             let out = encoded(span);
-            fields(&out).iter().any(|field| *field == (15, FieldValue::Bytes(&[0x18, 2])))
+            fields(&out).contains(&(15, FieldValue::Bytes(&[0x18, 2])))
         };
         let error =
             |span: &ServerSpan<'_>| told(span).1.into_iter().find(|text| text.starts_with("error.type="));
@@ -420,6 +452,14 @@ pub(crate) mod tests {
         };
         assert_eq!(flags(&CONTEXT), 0x301);
         assert_eq!(flags(&SpanContext { parent: None, ..CONTEXT }), 0x101);
+    }
+
+    #[test]
+    fn addresses_are_as_everywhere() {
+        for text in ["0.0.0.0", "9.10.99.100", "255.255.255.255", "127.0.0.1", "::1", "2001:db8::ff00:42"] {
+            with_text(text.parse().unwrap(), |told| assert_eq!(told, text));
+        }
+        with_text("::ffff:192.0.2.7".parse().unwrap(), |told| assert_eq!(told, "192.0.2.7"));
     }
 
     #[test]

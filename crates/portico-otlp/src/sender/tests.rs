@@ -295,6 +295,13 @@ fn https_is_spoken_with_whom_the_certificate_names_and_with_nobody_else() {
     assert_eq!(exported("localhost", &trusted), (1, 0));
     assert_eq!(exported("localhost", &other), (0, 1), "an authority that is not trusted");
     assert_eq!(exported("127.0.0.1", &trusted), (0, 1), "a certificate of somebody else");
+    let told = told_of(&TraceSettings {
+        collector: CollectorUrl { tls: true, host: "localhost".to_owned(), ..plain.collector.clone() },
+        certificate: Some(other.clone()),
+        timeout: Duration::from_secs(5),
+        ..plain.clone()
+    });
+    assert!(told.contains("TLS handshake") && told.contains("OTEL_EXPORTER_OTLP_CERTIFICATE"), "{told}");
     let missing = TraceSettings {
         collector: CollectorUrl { tls: true, ..plain.collector.clone() },
         certificate: Some(folder.path().join("missing.pem")),
@@ -305,6 +312,30 @@ fn https_is_spoken_with_whom_the_certificate_names_and_with_nobody_else() {
         refused.contains("missing.pem") && refused.contains("OTEL_EXPORTER_OTLP_CERTIFICATE"),
         "{refused}"
     );
+}
+
+/// What is told of a collector that gives no response.
+fn told_of(settings: &TraceSettings) -> String {
+    let mut collector = Collector::new(settings.clone(), Arc::default()).unwrap();
+    collector.post(b"").unwrap_err().to_string()
+}
+
+#[test]
+fn each_way_to_give_no_response_is_told_apart() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    assert!(told_of(&settings(port)).starts_with("cannot be reached: Connection refused"));
+    let silent = collector(|_, socket| {
+        thread::sleep(Duration::from_secs(5));
+        drop(socket);
+    });
+    assert_eq!(told_of(&silent), "has not answered within 0.3 s (OTEL_EXPORTER_OTLP_TIMEOUT)");
+    let closes = collector(|_, mut socket| drop(request(&mut socket)));
+    assert_eq!(told_of(&closes), "has closed the connection without a response");
+    let grpc = collector(|_, mut socket| {
+        let _ = socket.write_all(b"\0\0\x12\x04\0\0\0\0\0");
+        thread::sleep(Duration::from_secs(5));
+    });
+    assert!(told_of(&grpc).contains("gRPC"));
 }
 
 #[test]
