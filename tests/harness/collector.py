@@ -26,6 +26,7 @@ class Handler(BaseHTTPRequestHandler):
 
             body = brotli.decompress(body)
         self.server.received.append((self.path, body))
+        self.server.fields.append(self.headers)
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", "2")
@@ -43,6 +44,7 @@ class HttpServer(ThreadingHTTPServer):
 
     daemon_threads = True
     received: list[tuple[str, bytes]]
+    fields: list
 
     def handle_error(self, *_: object) -> None:
         """A process that ends closes its connections."""
@@ -54,6 +56,8 @@ class Collector:
     def __init__(self) -> None:
         self.server = HttpServer(("127.0.0.1", 0), Handler)
         self.received = self.server.received = []
+        # The header fields of each.
+        self.fields = self.server.fields = []
         self.port: int = self.server.server_address[1]
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
 
@@ -82,14 +86,24 @@ class Collector:
 
     # Formats
 
-    def spans(self) -> list:
-        """The requests that OpenTelemetry tells of: its spans of kind server."""
+    def traces(self) -> list:
+        """The messages with spans that were sent so far."""
         from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+        return [ExportTraceServiceRequest.FromString(body) for body in self.bodies("/v1/traces")]
+
+    def spans(self, scope_name: str | None = None) -> list:
+        """The requests that OpenTelemetry tells of, or what has this name: spans of kind server."""
         from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-        sent = [ExportTraceServiceRequest.FromString(body) for body in self.bodies("/v1/traces")]
-        scopes = [scope for one in sent for resource in one.resource_spans for scope in resource.scope_spans]
-        return [span for scope in scopes for span in scope.spans if span.kind == Span.SPAN_KIND_SERVER]
+        resources = [resource for message in self.traces() for resource in message.resource_spans]
+        scopes = [scope for resource in resources for scope in resource.scope_spans]
+        spans = [span for each in scopes if scope_name in (None, each.scope.name) for span in each.spans]
+        return [span for span in spans if span.kind == Span.SPAN_KIND_SERVER]
+
+    def own_spans(self, count: int) -> list:
+        """Waits for so many spans of Portico's own."""
+        return self.wait_for(lambda: self.spans("portico"), count, "spans of Portico's")
 
     def datadog_spans(self) -> list[dict]:
         """The first span of each trace that Datadog's tracer tells of."""

@@ -15,18 +15,16 @@ mod structured;
 mod template;
 #[cfg(test)]
 mod testing;
-mod trace;
 mod writer;
 
 use std::net::IpAddr;
 
-use portico_proto::{Peer, RequestHead};
+use portico_proto::{Peer, RequestHead, TraceText};
 
 use crate::request_id::RequestId;
 
 pub use observer::{AccessObserver, ServerResponse};
 pub use plan::{LineConstants, Plan};
-pub use trace::trace_id;
 pub use writer::{AccessLog, Destination, Outputs, Reopener};
 
 /// The facts of one finished request, borrowed from its connection for the moment in which the log copies them.
@@ -48,6 +46,8 @@ pub struct AccessRecord<'a> {
     pub body_bytes: u64,
     /// Its id.
     pub id: &'a RequestId,
+    /// The span that stands for it, where traces are sent.
+    pub trace: Option<&'a TraceText>,
     /// Where its time went; `None` where nothing was awaited for it.
     pub times: Option<Times>,
     /// Why it ended otherwise than with the application's whole response.

@@ -17,7 +17,7 @@ mod syslog;
 
 pub use access_log::{
     AccessLog, AccessObserver, AccessRecord, CLIENT_GONE, Destination, LineConstants, LostRequest, Moment,
-    Outputs, Plan, Reason, Reopener, ServerResponse, Times, trace_id,
+    Outputs, Plan, Reason, Reopener, ServerResponse, Times,
 };
 pub use log_output::LogOutput;
 pub use log_sink::LogSink;

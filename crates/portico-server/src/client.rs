@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use portico_edge::{FlatRoute, MountedApplication};
 use portico_net::{Server, TlsClient};
+use portico_otlp::SpanContext;
 use portico_proto::{Peer, RequestHead};
 
 use crate::forwarded::{Forwarded, Scheme};
@@ -52,6 +53,9 @@ pub struct RequestContext {
     pub place: Option<Arc<ConcurrencyPlace>>,
     /// The user whose password it has brought, where its route asks for one (`auth`).
     pub user: Option<Arc<str>>,
+    /// Its place in a trace, from its response's beginning on, where traces are sent: what the application
+    /// continues. Boxed: without traces nobody is to move it from hand to hand.
+    pub trace: Option<Box<SpanContext>>,
 }
 
 impl RequestContext {

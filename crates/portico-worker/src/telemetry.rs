@@ -1,10 +1,13 @@
 //! Syslog and statsd as the settings have them. What cannot be had is told once, and done without: telemetry never
 //! keeps a server from serving.
 
+use std::io;
 use std::sync::Arc;
 
 use portico_config::Config;
 use portico_log::{AccessObserver, Destination, Outputs, Statsd, Syslog};
+use portico_metrics::Metrics;
+use portico_otlp::Tracer;
 
 use crate::logging;
 use crate::logs::{destination, path_of};
@@ -34,6 +37,15 @@ pub fn outputs(setup: &WorkerSetup, access_observer: Option<AccessObserver>) -> 
         observer: access_observer,
         metrics: None,
     }
+}
+
+/// Where requests have spans; `None` without `--otlp`. To be called after the last fork.
+///
+/// # Errors
+/// There is no certificate to trust, or the kernel has no thread.
+pub fn tracer(config: &Config, metrics: Metrics<'static>) -> io::Result<Option<Box<Tracer>>> {
+    let settings = config.telemetry.traces.as_deref();
+    settings.map(|settings| Tracer::open(settings, metrics).map(Box::new)).transpose()
 }
 
 fn syslog(config: &Config, log: &str) -> Option<Syslog> {

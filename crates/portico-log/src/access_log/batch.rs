@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use portico_proto::{Peer, RequestHead, Version};
+use portico_proto::{Peer, RequestHead, TraceContext, TraceText, Version};
 
 use super::plan::Plan;
 use super::{AccessRecord, LostRequest, Moment, Reason, Times};
@@ -339,6 +339,11 @@ impl<'a> LogLine<'a> {
         self.bytes.get(start..end as usize).filter(|_| end & ABSENT == 0)
     }
 
+    /// The trace that the text of that number tells.
+    pub(super) fn trace(&self, at: usize) -> Option<TraceText> {
+        self.text(at).and_then(TraceContext::parse).map(|context| context.text())
+    }
+
     /// The request's id, the text of that number if it is its own.
     pub(super) fn id(&self, at: usize) -> Option<&[u8]> {
         self.entry.version.and_then(|_| self.entry.id.made().or_else(|| self.text(at)))
@@ -349,6 +354,7 @@ impl<'a> LogLine<'a> {
 mod tests {
     use portico_config::AccessLogFormat;
 
+    use super::super::plan::{LineConstants, TRACEPARENT};
     use super::super::testing::Sample;
     use super::*;
 
@@ -361,6 +367,21 @@ mod tests {
         assert_eq!((batch.lines(&plan).count(), batch.dropped()), (RECORDS_MAX, 3));
         batch.clear();
         assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn equal_requests_have_traces_of_their_own_where_the_server_traces() {
+        let constants = LineConstants { own_traces: true, ..LineConstants::default() };
+        let plan = Plan::new(&AccessLogFormat::Json, constants);
+        let mut batch = Batch::default();
+        let mut sample = Sample::of(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        for number in [1, 2] {
+            sample.trace = Some(TraceContext::root([number; 16], [number; 8], true).text());
+            batch.push(&sample.record(), &plan);
+        }
+        let traces: Vec<_> = batch.lines(&plan).filter_map(|line| line.trace(TRACEPARENT)).collect();
+        let expected = [1, 2].map(|number| TraceContext::root([number; 16], [number; 8], true).text());
+        assert_eq!(traces, expected);
     }
 
     #[test]

@@ -191,7 +191,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_line_is_the_same_after_any_other_as_alone(choices in choices(), wanted in 0..FORMATS.len()) {
-            let constants = LineConstants { pid: 4711, slot: Some(3), root_path: String::new() };
+            let constants = LineConstants { pid: 4711, slot: Some(3), ..LineConstants::default() };
             let plan = Plan::new(&AccessLogFormat::parse(FORMATS[wanted]).unwrap(), constants);
             let samples = HEADS.map(Sample::of);
             let written = |batch: &Batch| {

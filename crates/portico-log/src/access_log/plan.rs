@@ -1,7 +1,7 @@
 //! What a format of the log needs of each request, found out once: the engine notes that and no more.
 
 use portico_config::{AccessLogFormat, Atom, AtomForm, Piece, RequestStage};
-use portico_proto::ResponseHead;
+use portico_proto::{ResponseHead, TraceContext};
 
 use super::{AccessRecord, Reason};
 
@@ -14,6 +14,8 @@ pub struct LineConstants {
     pub slot: Option<u32>,
     /// `--root-path`
     pub root_path: String,
+    /// Whether each request has a span of its own, which the log names.
+    pub own_traces: bool,
 }
 
 /// The parts of a request that a log format needs, found out once, so that the engine copies those and no more.
@@ -41,8 +43,8 @@ pub enum TextSource {
     Target,
     /// A field of the request, its name in lower case; all values of the name.
     Field(String),
-    /// A field that counts only if it is there once.
-    SoleField(&'static str),
+    /// `traceparent`: that of the request's own span or else, if it is there once, the request's.
+    Traceparent,
     /// Host and port that the client asked for.
     Authority,
     /// The listener's name.
@@ -132,7 +134,7 @@ impl Plan {
             field("referer"),
             field("user-agent"),
             TextSource::Authority,
-            TextSource::SoleField("traceparent"),
+            TextSource::Traceparent,
             TextSource::RequestId,
         ];
         let (layout, count) = match format {
@@ -150,7 +152,8 @@ impl Plan {
             (plan.times, plan.id) = (true, true);
         }
         plan.layout = layout;
-        plan.of_head = plan.texts.iter().all(TextSource::is_of_head);
+        let traced = plan.constants.own_traces && plan.texts.contains(&TextSource::Traceparent);
+        plan.of_head = plan.texts.iter().all(TextSource::is_of_head) && !traced;
         plan
     }
 
@@ -239,8 +242,8 @@ impl Plan {
                 TemplatePart::Id(self.text(TextSource::RequestId))
             }
             Atom::User => TemplatePart::User(self.text(TextSource::Field("authorization".to_owned()))),
-            Atom::TraceId => TemplatePart::Trace(self.text(TextSource::SoleField("traceparent"))),
-            Atom::SpanId => TemplatePart::Span(self.text(TextSource::SoleField("traceparent"))),
+            Atom::TraceId => TemplatePart::Trace(self.text(TextSource::Traceparent)),
+            Atom::SpanId => TemplatePart::Span(self.text(TextSource::Traceparent)),
             atom => {
                 self.times |= matches!(
                     atom,
@@ -274,7 +277,7 @@ impl TextSource {
             Self::Method
             | Self::Target
             | Self::Field(_)
-            | Self::SoleField(_)
+            | Self::Traceparent
             | Self::Authority
             | Self::RequestId => true,
             Self::ServerName | Self::ServerPort | Self::ResponseField(_) | Self::Fields => false,
@@ -287,12 +290,10 @@ impl TextSource {
             Self::Method => record.head.map(|head| head.method()),
             Self::Target => record.head.map(|head| head.target()),
             Self::Field(name) => return copy_field(record, name.as_bytes(), bytes),
-            Self::SoleField(name) => {
-                let head = record.head.filter(|head| head.initials().has(name.as_bytes()));
-                let fields = head.into_iter().flat_map(|head| head.fields());
-                let mut named = fields.filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));
-                named.next().filter(|_| named.next().is_none()).map(|(_, value)| value)
-            }
+            Self::Traceparent => match record.trace {
+                Some(trace) => Some(trace.value()),
+                None => record.head.and_then(|head| head.sole_field(TraceContext::FIELD)),
+            },
             Self::Authority => record.head.and_then(|head| head.authority()),
             Self::ServerName => told(record, b"SERVER_NAME").or(Some(record.server_name.as_bytes())),
             Self::ServerPort => told(record, b"SERVER_PORT").or(Some(record.server_port.as_bytes())),

@@ -9,7 +9,6 @@ use super::plan::{
     AUTHORITY, AUTHORIZATION, METHOD, Plan, REFERER, REQUEST_ID, TARGET, TRACEPARENT, USER_AGENT,
 };
 use super::request::{split_target, user_of};
-use super::trace;
 
 /// Room for a line of usual length.
 const LINE_BYTES: usize = 1024;
@@ -106,10 +105,10 @@ fn members(line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, to: &mut Members<
     if let Some(id) = line.id(REQUEST_ID) {
         to.text(key!("portico.request_id"), id);
     }
-    if let Some(trace) = line.text(TRACEPARENT).and_then(trace::parse) {
-        to.text(key!("trace_id"), trace.trace_id);
-        to.text(key!("span_id"), trace.span_id);
-        to.text(key!("trace_flags"), trace.flags);
+    if let Some(trace) = line.trace(TRACEPARENT) {
+        to.text(key!("trace_id"), trace.trace_id());
+        to.text(key!("span_id"), trace.span_id());
+        to.text(key!("trace_flags"), trace.flags());
     }
     if let Some(reason) = entry.reason {
         to.text(key!("portico.reason"), reason.name().as_bytes());

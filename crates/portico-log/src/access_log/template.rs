@@ -1,7 +1,7 @@
 //! Lines of a template: gunicorn's atoms.
 
 use portico_config::{Atom, AtomForm, RequestStage};
-use portico_proto::{Peer, path_info};
+use portico_proto::{Peer, TraceText, path_info};
 
 use super::Times;
 use super::batch::LogLine;
@@ -9,7 +9,6 @@ use super::clock::Clock;
 use super::escape::{number, plain, seconds};
 use super::plan::{Plan, TARGET, TemplatePart};
 use super::request::{protocol, split_target, write_client, write_request_line, write_user};
-use super::trace;
 
 /// Appends `line` without its line end.
 pub(super) fn line(
@@ -28,12 +27,12 @@ fn write_part(part: &TemplatePart, line: &LogLine<'_>, plan: &Plan, clock: &mut 
         TemplatePart::Text(at) => plain(line.text(*at).unwrap_or(b"-"), out),
         TemplatePart::User(at) => write_user(line.text(*at), out),
         TemplatePart::Trace(at) => {
-            let trace = line.text(*at).and_then(trace::parse);
-            out.extend_from_slice(trace.map_or(b"-", |trace| trace.trace_id));
+            let trace = line.trace(*at);
+            out.extend_from_slice(trace.as_ref().map_or(b"-", TraceText::trace_id));
         }
         TemplatePart::Span(at) => {
-            let trace = line.text(*at).and_then(trace::parse);
-            out.extend_from_slice(trace.map_or(b"-", |trace| trace.span_id));
+            let trace = line.trace(*at);
+            out.extend_from_slice(trace.as_ref().map_or(b"-", TraceText::span_id));
         }
         TemplatePart::Id(at) => plain(line.id(*at).unwrap_or(b"-"), out),
         TemplatePart::Atom(atom) => write_atom(atom, line, plan, clock, out),

@@ -1,7 +1,7 @@
 //! What the tests of the log share: one exchange, and the line that is made of it.
 
 use portico_config::AccessLogFormat;
-use portico_proto::{Event, Fields, Limits, Peer, RequestHead, ResponseHead, http1};
+use portico_proto::{Event, Fields, Limits, Peer, RequestHead, ResponseHead, TraceText, http1};
 
 use super::batch::Batch;
 use super::clock::Clock;
@@ -16,6 +16,7 @@ pub(super) struct Sample {
     response_fields: Vec<u8>,
     peer: Peer,
     id: RequestId,
+    pub trace: Option<TraceText>,
     pub times: Option<Times>,
     pub reason: Option<Reason>,
 }
@@ -42,6 +43,7 @@ impl Sample {
             response_fields: Vec::new(),
             peer: Peer::Inet(([192, 0, 2, 7], 5000).into()),
             id: RequestId::Made(id),
+            trace: None,
             times: Some(times),
             reason: None,
         }
@@ -57,6 +59,7 @@ impl Sample {
             status: 200,
             body_bytes: 12,
             id: &self.id,
+            trace: self.trace.as_ref(),
             times: self.times,
             reason: self.reason,
             response_fields: &self.response_fields,
@@ -66,7 +69,12 @@ impl Sample {
 
 /// The line of `sample`, whose response is a text of 12 bytes.
 pub(super) fn line(sample: &Sample, wanted: &AccessLogFormat) -> String {
-    let constants = LineConstants { pid: 4711, slot: Some(3), root_path: "/below".to_owned() };
+    let constants = LineConstants {
+        pid: 4711,
+        slot: Some(3),
+        root_path: "/below".to_owned(),
+        own_traces: sample.trace.is_some(),
+    };
     let plan = Plan::new(wanted, constants);
     let mut fields = Fields::new();
     fields.push(b"Content-Type", b"text/plain");

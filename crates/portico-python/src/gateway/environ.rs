@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use portico_net::Server;
+use portico_otlp::SpanContext;
 use portico_proto::{Framing, Peer, RequestHead, Version, path_info};
 use portico_server::RequestContext;
 
@@ -98,6 +99,9 @@ impl Environs {
         if let Some(user) = parts.request.user.as_deref() {
             set_user(&environ, user)?;
         }
+        if let Some(trace) = &parts.request.trace {
+            set_trace(&environ, trace, parts.head())?;
+        }
         Ok(environ)
     }
 
@@ -158,7 +162,7 @@ impl Environs {
         if parts.peer() == Peer::Unix {
             set_server_from_host(py, &environ, parts)?;
         }
-        add_fields(&environ, &mut self.names, parts.head())?;
+        add_fields(&environ, &mut self.names, settings, parts.head())?;
         cgi::apply(&environ, &settings.root_path, &mut self.names, parts)?;
         if let Some(input) = parts.input {
             environ.set_item(intern!(py, "wsgi.input"), input)?;
@@ -212,7 +216,7 @@ impl Environs {
             template.meet_id(py, id)?;
         }
         let environ = template.copy(py, parts.callables)?;
-        add_fields(&environ, &mut self.names, parts.head())?;
+        add_fields(&environ, &mut self.names, settings, parts.head())?;
         if let Some(hash) = store {
             let template = Template::new(&environ.copy()?, parts.callables)?;
             self.templates.store(hash, lines, template);
@@ -274,6 +278,18 @@ fn set_user(environ: &Bound<'_, PyDict>, user: &str) -> PyResult<()> {
     if environ.contains(credentials)? { environ.del_item(credentials) } else { Ok(()) }
 }
 
+/// The span of this server is the parent of the application's. What of another trace is no part of this one does
+/// not reach it (W3C Trace Context, section 4.3). `baggage` is of no trace.
+fn set_trace(environ: &Bound<'_, PyDict>, trace: &SpanContext, head: &RequestHead) -> PyResult<()> {
+    let py = environ.py();
+    environ.set_item(intern!(py, "HTTP_TRACEPARENT"), latin1(py, trace.own.text().value())?)?;
+    if trace.parent.is_some() || !head.initials().has(b"tracestate") {
+        return Ok(());
+    }
+    let state = intern!(py, "HTTP_TRACESTATE");
+    if environ.contains(state)? { environ.del_item(state) } else { Ok(()) }
+}
+
 /// What a PROXY header tells beside the client's address, by the names that gunicorn gives it.
 #[cold]
 fn set_destination(py: Python<'_>, environ: &Bound<'_, PyDict>, destination: SocketAddr) -> PyResult<()> {
@@ -317,16 +333,26 @@ fn server_template<'py>(
     template.set_item(intern!(py, "wsgi.run_once"), false)?;
     template.set_item(intern!(py, "wsgi.input_terminated"), true)?;
     template.set_item(intern!(py, "wsgi.file_wrapper"), py.get_type::<FileWrapper>())?;
+    if settings.traces {
+        template.set_item(intern!(py, "HTTP_TRACEPARENT"), py.None())?;
+    }
     Ok(template)
 }
 
 /// Adds the header entries. Fields of one name are joined as RFC 9110, section 5.3 and RFC 6265, section 5.4
 /// have it. Those that must not have two values come once: see `singletons` in the protocol.
-fn add_fields(environ: &Bound<'_, PyDict>, names: &mut FieldNames, head: &RequestHead) -> PyResult<()> {
+fn add_fields(
+    environ: &Bound<'_, PyDict>,
+    names: &mut FieldNames,
+    settings: &GatewaySettings,
+    head: &RequestHead,
+) -> PyResult<()> {
     let py = environ.py();
     for (name, value) in head.fields() {
         let key = match name.len() {
             12 if name.eq_ignore_ascii_case(b"content-type") => intern!(py, "CONTENT_TYPE").clone(),
+            // Not the client's: see `set_trace`.
+            11 if settings.traces && name.eq_ignore_ascii_case(b"traceparent") => continue,
             // Set from the framing below, and never twice.
             14 if name.eq_ignore_ascii_case(b"content-length") => continue,
             // Decoded already: see `set_length`.

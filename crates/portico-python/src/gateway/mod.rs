@@ -67,6 +67,8 @@ struct GatewaySettings {
     multithread: bool,
     multiprocess: bool,
     sendfile: bool,
+    /// Whether each request has a span, which environ names.
+    traces: bool,
     /// The input of all requests without a body.
     empty_input: Py<Input>,
     errors: Py<ErrorStream>,
@@ -94,6 +96,7 @@ impl Gateway {
                 multithread: config.threads > 1,
                 multiprocess: config.workers.max > 1,
                 sendfile: config.sendfile,
+                traces: config.telemetry.traces.is_some(),
                 empty_input: Py::new(py, Input::empty())?,
                 errors: Py::new(py, ErrorStream::default())?,
             },

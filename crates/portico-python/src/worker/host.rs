@@ -438,7 +438,12 @@ impl Host for SupervisorHost {
         let Running { method, target, peer, queued_nanos, .. } = running;
         let times = Times { queue: *queued_nanos, application: took_nanos, write: 0 };
         let request = LostRequest { method, target, peer: *peer, second, status, times };
-        let facts = LineConstants { pid, slot: Some(slot), root_path: self.config.root_path.clone() };
+        let facts = LineConstants {
+            pid,
+            slot: Some(slot),
+            root_path: self.config.root_path.clone(),
+            own_traces: false,
+        };
         let plan = Plan::new(&self.config.access_log_format, facts);
         if let Err(error) = AccessLog::append(&mut self.outputs, &plan, &request) {
             log::error!("the access log cannot be written: {error}");

@@ -524,7 +524,9 @@ fn begin_recording(
     let metrics = place.metrics();
     logging::count_in(metrics);
     let access_log = open_access_log(py, setup, context, metrics)?;
-    Ok(Recording { access_log, metrics, ended: Some(place.ended_requests()) })
+    let tracer = telemetry::tracer(&setup.config, metrics);
+    let tracer = tracer.map_err(|error| system("sending traces (--otlp)", &error))?;
+    Ok(Recording { access_log, tracer, metrics, ended: Some(place.ended_requests()) })
 }
 
 fn open_access_log(
@@ -544,6 +546,7 @@ fn open_access_log(
         pid: std::process::id(),
         slot: context.map(WorkerContext::slot),
         root_path: config.root_path.clone(),
+        own_traces: config.telemetry.traces.is_some(),
     };
     let doing = config.access_log.as_ref().map(|target| opening("access log", target));
     let opened = AccessLog::open(outputs, &config.access_log_format, facts);

@@ -8,6 +8,7 @@ use portico_config::{Config, ProxyProtocol, WireProtocol};
 use portico_log::{AccessLog, Moment, RequestId, RequestIds};
 use portico_metrics::{Counter, EndedRequests, Metrics};
 use portico_net::{Acceptor, Server, Transport};
+use portico_otlp::Tracer;
 use portico_proto::{
     AddedFields, HttpDate, Limits, Peer, ProxyVersions, RequestHead, SERVER, fastcgi, http2,
 };
@@ -77,6 +78,8 @@ pub(crate) struct EngineContext {
     pub spools: Arc<Spools>,
     /// Where finished requests are noted.
     pub access_log: Option<AccessLog>,
+    /// Where they have spans.
+    pub tracer: Option<Box<Tracer>>,
     /// Where it is counted what happens.
     pub metrics: Metrics<'static>,
     /// Where requests are noted that were slow or failed, and from how many nanoseconds on one is slow.
@@ -98,6 +101,8 @@ pub(crate) struct EngineContext {
 pub struct Recording {
     /// Where finished requests are noted.
     pub access_log: Option<AccessLog>,
+    /// Where they have spans, with `--otlp`.
+    pub tracer: Option<Box<Tracer>>,
     /// Where it is counted. Nobody else writes there what the engine does.
     pub metrics: Metrics<'static>,
     /// Where requests are noted that were slow or failed, if somebody may want to see them.
@@ -107,7 +112,7 @@ pub struct Recording {
 impl Recording {
     /// One that only counts, for nobody else.
     pub fn private() -> Self {
-        Self { access_log: None, metrics: Metrics::private(), ended: None }
+        Self { access_log: None, tracer: None, metrics: Metrics::private(), ended: None }
     }
 }
 
@@ -155,7 +160,7 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 impl EngineContext {
     /// The context of an engine that starts at `now`.
     pub(crate) fn new(config: Arc<Config>, recording: Recording, now: Instant) -> Self {
-        let Recording { access_log, metrics, ended } = recording;
+        let Recording { access_log, tracer, metrics, ended } = recording;
         let slow_nanos = if ended.is_some() { nanos(slow_after(&config)) } else { u64::MAX };
         let limits = Limits {
             request_line_bytes_max: config.request_line_bytes_max,
@@ -215,6 +220,7 @@ impl EngineContext {
             access_log,
             ended,
             slow_nanos,
+            tracer,
             metrics,
             ids: ids.then(RequestIds::new),
             added: AddedFields { date: None, server },

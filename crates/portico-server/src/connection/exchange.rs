@@ -7,13 +7,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portico_log::{AccessRecord, CLIENT_GONE, Reason, RequestId, Times, trace_id};
+use portico_log::{AccessRecord, CLIENT_GONE, Reason, RequestId, Times};
 use portico_metrics::{EndedExchange, Method};
-use portico_proto::RequestHead;
+use portico_otlp::SpanContext;
+use portico_proto::{RequestHead, TraceContext};
 
 use super::backlog::Backlog;
 use super::lent::Lent;
 use super::router::Routed;
+use super::spans::{begin_span, span_of};
 use super::upload::Upload;
 use super::{Connection, Deadline, EngineContext, Flow, Phase};
 use crate::body::Body;
@@ -142,6 +144,16 @@ impl RequestExchange {
         if let Some(request) = &self.request {
             self.id = context.id_of(&request.head, request.trusted || request.head.is_gateway());
         }
+        if let (Some(tracer), Some(request)) = (&mut context.tracer, &mut self.request) {
+            begin_span(tracer, request);
+        }
+    }
+
+    /// The trace that it belongs to; 0 if it belongs to none.
+    fn trace_id(&self) -> u128 {
+        let span = self.request.as_ref().and_then(|request| request.trace.as_ref()).map(|span| span.own);
+        let sent = || TraceContext::parse(self.head()?.sole_field(TraceContext::FIELD)?);
+        span.or_else(sent).map_or(0, |trace| u128::from_be_bytes(trace.trace_id))
     }
 
     /// How long it has waited by `now`.
@@ -166,7 +178,7 @@ impl Moments {
     }
 
     /// Where the time has gone of an exchange that ends at `now`; `None` if nothing was awaited for it.
-    fn times(&self, now: Instant) -> Option<Times> {
+    pub(super) fn times(&self, now: Instant) -> Option<Times> {
         let nanos = |from: Instant, to: Instant| nanos(to.saturating_duration_since(from));
         let begun = self.begun?;
         let arrived = self.arrived.unwrap_or(begun);
@@ -281,8 +293,8 @@ impl Connection {
         if status >= 500 || whole >= context.slow_nanos {
             self.note_ended(&exchange, status, context);
         }
-        if context.access_log.is_some() {
-            self.log(&exchange, status, context);
+        if context.access_log.is_some() || context.tracer.is_some() {
+            self.tell_of(&exchange, status, context);
         }
     }
 
@@ -300,18 +312,34 @@ impl Connection {
             queue_nanos: times.queue,
             application_nanos: times.application,
             write_nanos: times.write,
-            trace_id: head.and_then(|head| trace_id(head.field(b"traceparent")?)).unwrap_or_default(),
+            trace_id: exchange.trace_id(),
             method: text(head.map(RequestHead::method)),
             reason: text(exchange.outcome.reason.map(|reason| reason.name().as_bytes())),
             path: text(head.map(RequestHead::path)),
         });
     }
 
-    fn log(&self, exchange: &RequestExchange, status: u16, context: &mut EngineContext) {
+    /// Tells whoever wants to know of each exchange.
+    fn tell_of(&self, exchange: &RequestExchange, status: u16, context: &mut EngineContext) {
+        let trace = context.tracer.as_mut().map(|tracer| span_of(tracer, exchange.request.as_deref()));
+        self.log(exchange, status, trace.as_ref(), context);
+        if let Some(trace) = &trace {
+            self.push_span(exchange, status, trace, context);
+        }
+    }
+
+    fn log(
+        &self,
+        exchange: &RequestExchange,
+        status: u16,
+        trace: Option<&SpanContext>,
+        context: &mut EngineContext,
+    ) {
         let moment = context.moment();
         let Some(log) = &context.access_log else { return };
         let request = exchange.request.as_deref();
         let RequestExchange { id, moments, outcome, .. } = exchange;
+        let trace = trace.map(|trace| trace.own.text());
         log.push(&AccessRecord {
             head: request.map(|request| &*request.head),
             peer: &request.map_or(self.client.peer, RequestContext::sender),
@@ -321,6 +349,7 @@ impl Connection {
             status,
             body_bytes: outcome.body_bytes.saturating_sub(self.io.outbox.unsent_bytes()),
             id,
+            trace: trace.as_ref(),
             times: if log.needs_times() { moments.times(context.now) } else { None },
             reason: outcome.reason,
             response_fields: &outcome.fields,

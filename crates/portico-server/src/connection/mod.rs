@@ -36,6 +36,7 @@ mod response_spool;
 mod router;
 mod routes;
 mod session;
+mod spans;
 mod static_files;
 mod stream_io;
 mod table;

@@ -78,6 +78,7 @@ impl Connection {
             route: None,
             place: None,
             user: None,
+            trace: None,
         };
         let mut exchange = RequestExchange::new(request, head_bytes);
         if let Some(moved) = self.moved.take() {

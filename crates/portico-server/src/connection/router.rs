@@ -330,6 +330,7 @@ mod tests {
             route: None,
             place: None,
             user: None,
+            trace: None,
         };
         HttpsRedirect { port: port.map(str::to_owned) }.route(&context)
     }
