@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # The rule counts for what comes after this commit, as long as there is no tag behind it.
-BASE = "f85d7a9e888a22355af48c25be7a068f4f0adf3d"
+BASE = "68779df35ba6392025557f386a77a7dc19f2ee17"
 SUBJECT_CHARACTERS_MAX = 72
 # One or several scopes: `http1`, `http1, http2`, `request ids`.
 SUBJECT = re.compile(r"(?P<scopes>[a-z0-9][\w.+-]*(?:[ ,]+[a-z0-9][\w.+-]*)*): (?P<text>\S.*)")
