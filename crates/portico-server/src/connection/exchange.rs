@@ -259,13 +259,15 @@ impl Connection {
             self.due = None;
         }
         let exchange = self.exchange.as_deref_mut()?;
-        let request = Arc::clone(exchange.request.as_ref()?);
+        exchange.request.as_ref()?;
         let body = exchange.take_body(read_more);
         exchange.outcome.status = Some(CLIENT_GONE);
         exchange.begin(context);
         exchange.call = call;
         self.phase = Phase::Calling;
         let queued = exchange.waited(context.now);
+        // Not before: from its beginning on it may have a place in a trace.
+        let request = Arc::clone(exchange.request.as_ref()?);
         Some(BegunCall { context: request, id: exchange.id, body, queued })
     }
 

@@ -62,8 +62,10 @@ fn a_call_continues_the_trace_and_is_told() {
         traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n";
     assert_eq!(fixture.receive(request), Step::Ready);
     fixture.wait(Duration::from_secs(3));
-    fixture.begin_call();
-    let trace = fixture.connection.request().and_then(|request| request.trace.clone()).unwrap();
+    let Fixture { connection, context, .. } = &mut fixture;
+    let begun = connection.begin_call(1, context, || {}).unwrap();
+    let trace = begun.context.trace.clone().expect("the application gets it");
+    assert_eq!(connection.request().and_then(|request| request.trace.clone()), Some(trace.clone()));
     assert_eq!(trace.own.text().trace_id(), b"4bf92f3577b34da6a3ce929d0e0e4736");
     assert_eq!(trace.parent.map(u64::from_be_bytes), Some(0x00f0_67aa_0ba9_02b7));
     fixture.start(Some(2), b"ok");
