@@ -22,12 +22,13 @@ mod stacks;
 mod static_folders;
 mod status;
 mod table;
+mod top;
 mod web;
 mod words;
 
 use std::io;
 
-use portico_config::ServerCommand;
+use portico_config::{ServerCommand, TopForm};
 use portico_insight::ReadTime;
 use portico_metrics::TextFormat;
 use portico_supervisor::Scoreboard;
@@ -67,6 +68,9 @@ pub fn run<E>(command: ServerCommand, pause: Pause<'_, E>) -> Result<Output, E> 
         ServerCommand::RequestsJson(_) => Ok(Output::of(requests::json(&board, ReadTime::now()))),
         ServerCommand::Stacks(_) => stacks::tell(&board, pid, pause),
         ServerCommand::StacksGrouped(_) => stacks::tell_grouped(&board, pid, pause),
+        ServerCommand::Top { form: TopForm::Screen, .. } => Ok(top::run(&board, pid)),
+        ServerCommand::Top { form: TopForm::Once, .. } => top::once(&board, pause),
+        ServerCommand::Top { form: TopForm::Json, .. } => top::once_as_json(&board, pause),
         ServerCommand::Web(_, order) => web::serve(board, pid, order, pause),
         ServerCommand::Cancel(_, id) => cancel::cancel(&board, &id, pause),
         ServerCommand::Reload(_) => replacement::reload(&board, pid, pause),

@@ -77,6 +77,17 @@ pub(crate) fn grouped(processes: &[ProcessStacks], requests: &[ShownRequest]) ->
     group_stacks(threads)
 }
 
+/// The frames of the thread that is at `request`, as Python prints them.
+pub(crate) fn of_request(processes: &[ProcessStacks], request: &ShownRequest) -> Option<String> {
+    let process = processes.iter().find(|process| process.slot == Some(request.slot))?;
+    let stacks = process.stacks.as_ref().ok()?;
+    let stack = stacks.iter().find(|stack| stack.ident == request.ident)?;
+    Some(match stack.frames.as_str() {
+        "" => "Its thread is in no Python code at this moment.".to_owned(),
+        frames => frames.to_owned(),
+    })
+}
+
 /// Groups as text.
 pub(crate) fn grouped_text(groups: &[StackGroup]) -> String {
     let all: usize = groups.iter().map(|group| group.count).sum();
@@ -84,7 +95,11 @@ pub(crate) fn grouped_text(groups: &[StackGroup]) -> String {
     for group in groups {
         let slots: Vec<String> = group.slots.iter().map(u32::to_string).collect();
         let (slots, workers) = (slots.join(", "), if group.slots.len() == 1 { "worker" } else { "workers" });
-        let idle = if group.frames.is_empty() { ", idle" } else { "" };
+        let idle = match (group.frames.is_empty(), group.requests.is_empty()) {
+            (true, true) => ", idle",
+            (true, false) => ", some in no Python code, the others idle",
+            (false, _) => "",
+        };
         let _ = writeln!(text, "{} of {all} threads, {workers} {slots}{idle}", group.count);
         for request in group.requests.iter().take(REQUESTS_OF_GROUP) {
             let _ = writeln!(text, "  {}", in_group(request));

@@ -53,6 +53,20 @@ pub(crate) fn time_of_seconds(seconds: f64) -> String {
     time((seconds * 1e9) as u64)
 }
 
+/// A time in as few characters as tell it: `850 us`, `12 ms`, `4.2 s`, `42 s`, `5m07s`, `3h20m`, `12d04h`.
+pub(crate) fn short_time(seconds: f64) -> String {
+    let whole = seconds as u64;
+    match seconds {
+        _ if seconds < 0.001 => format!("{:.0} us", seconds * 1e6),
+        _ if seconds < 0.01 => format!("{:.1} ms", seconds * 1e3),
+        _ if seconds < 0.9995 => format!("{:.0} ms", seconds * 1e3),
+        _ if seconds < 59.95 => format!("{seconds:.1} s"),
+        _ if whole < 3_600 => format!("{}m{:02}s", whole.max(60) / 60, whole.max(60) % 60),
+        _ if whole < 86_400 => format!("{}h{:02}m", whole / 3_600, whole / 60 % 60),
+        _ => format!("{}d{:02}h", whole / 86_400, whole / 3_600 % 24),
+    }
+}
+
 /// Memory as `85 MiB`; `-` if it has not been measured.
 pub(crate) fn memory(kib: u64) -> String {
     match kib {
@@ -73,6 +87,25 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_times_have_two_figures() {
+        let expected = [
+            (0.0, "0 us"),
+            (0.00085, "850 us"),
+            (0.0021, "2.1 ms"),
+            (0.012, "12 ms"),
+            (0.9999, "1.0 s"),
+            (42.04, "42.0 s"),
+            (59.96, "1m00s"),
+            (307.0, "5m07s"),
+            (12_000.0, "3h20m"),
+            (1_051_200.0, "12d04h"),
+        ];
+        for (seconds, text) in expected {
+            assert_eq!(short_time(seconds), text);
+        }
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {

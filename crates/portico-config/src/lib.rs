@@ -75,7 +75,7 @@ pub use route::{
 };
 pub use route_table::check_redirect;
 pub use schema::schema;
-pub use server_command::{PageOrder, ServerCommand};
+pub use server_command::{PageOrder, ServerCommand, TopForm};
 pub use settings::{
     empty_list, file_names, is_hook, is_list, is_octal, is_repeatable, is_text, likely_file_name,
 };

@@ -24,6 +24,13 @@ pub enum ServerCommand {
     Stacks(u32),
     /// `portico stacks PID --grouped`: print each stack once, with how many threads have it.
     StacksGrouped(u32),
+    /// `portico top PID`: show it on a screen.
+    Top {
+        /// Of its supervisor.
+        pid: u32,
+        /// What is shown.
+        form: TopForm,
+    },
     /// `portico web PID`: serve a page that shows it.
     Web(u32, PageOrder),
     /// `portico cancel PID ID`: end the call with this id.
@@ -46,6 +53,7 @@ impl ServerCommand {
             | Self::RequestsJson(pid)
             | Self::Stacks(pid)
             | Self::StacksGrouped(pid)
+            | Self::Top { pid, .. }
             | Self::Web(pid, _)
             | Self::Cancel(pid, _)
             | Self::Reload(pid)
@@ -63,24 +71,42 @@ pub struct PageOrder {
     pub trace_url: Option<String>,
 }
 
+/// The forms of `portico top`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopForm {
+    /// The screen of a terminal, until the operator leaves.
+    Screen,
+    /// `--once`: one screen as text.
+    Once,
+    /// `--json`: the same for programs.
+    Json,
+}
+
 /// A command's word, what it makes of a process id, and its line in the help.
 type CommandWord = (&'static str, fn(u32) -> ServerCommand, &'static str);
 
 /// What a command becomes with an option behind the process id: its word, the option, the other command.
 type CommandOption = (&'static str, &'static str, fn(u32) -> ServerCommand);
 
-const OPTIONS: [CommandOption; 4] = [
+const OPTIONS: [CommandOption; 6] = [
     ("status", "--json", ServerCommand::StatusJson),
     ("metrics", "--prometheus", ServerCommand::MetricsOfPrometheus),
     ("requests", "--json", ServerCommand::RequestsJson),
     ("stacks", "--grouped", ServerCommand::StacksGrouped),
+    ("top", "--once", |pid| ServerCommand::Top { pid, form: TopForm::Once }),
+    ("top", "--json", |pid| ServerCommand::Top { pid, form: TopForm::Json }),
 ];
 
-const COMMANDS: [CommandWord; 8] = [
+const COMMANDS: [CommandWord; 9] = [
     ("status", ServerCommand::Status, "Print its workers, their requests, queue and memory"),
     ("metrics", ServerCommand::Metrics, "Print its metrics as OpenMetrics text"),
     ("requests", ServerCommand::Requests, "Print the requests that run, the oldest first"),
     ("stacks", ServerCommand::Stacks, "Print the request and the Python stack of each thread"),
+    (
+        "top",
+        |pid| ServerCommand::Top { pid, form: TopForm::Screen },
+        "Show it on a screen, live, with keys to act",
+    ),
     (
         "web",
         |pid| ServerCommand::Web(pid, PageOrder::default()),
@@ -197,11 +223,12 @@ pub(crate) fn words() -> impl Iterator<Item = (&'static str, &'static str)> {
 pub(crate) fn help() -> String {
     let mut text = "Commands to a running portico, with the process id of its supervisor:\n".to_owned();
     for (name, _, help) in COMMANDS {
-        let option =
-            OPTIONS.iter().find(|(word, ..)| *word == name).map(|(_, option, _)| format!(" [{option}]"));
-        let option = if name == "web" { Some(" [OPTIONS]".to_owned()) } else { option };
+        let options = OPTIONS.iter().filter(|(word, ..)| *word == name);
+        let options: Vec<&str> = options.map(|(_, option, _)| *option).collect();
+        let options = if options.is_empty() { String::new() } else { format!(" [{}]", options.join("|")) };
+        let options = if name == "web" { " [OPTIONS]".to_owned() } else { options };
         let id = if name == CANCEL { " ID" } else { "" };
-        let usage = format!("{name} PID{id}{}", option.unwrap_or_default());
+        let usage = format!("{name} PID{id}{options}");
         text.push_str(&format!("  portico {usage:<27} {help}\n"));
     }
     text
@@ -235,6 +262,10 @@ mod tests {
         assert_eq!(of(&["status", "7", "--json"]), Ok(Some(ServerCommand::StatusJson(7))));
         assert_eq!(of(&["metrics", "7", "--prometheus"]), Ok(Some(ServerCommand::MetricsOfPrometheus(7))));
         assert_eq!(of(&["requests", "7", "--json"]), Ok(Some(ServerCommand::RequestsJson(7))));
+        for (option, form) in [("--once", TopForm::Once), ("--json", TopForm::Json)] {
+            assert_eq!(of(&["top", "7", option]), Ok(Some(ServerCommand::Top { pid: 7, form })));
+        }
+        assert_eq!(of(&["top", "7"]), Ok(Some(ServerCommand::Top { pid: 7, form: TopForm::Screen })));
         assert_eq!(of(&["stacks", "7", "--grouped"]), Ok(Some(ServerCommand::StacksGrouped(7))));
         for other in [["metrics", "7", "--json"], ["status", "x", "--json"], ["stacks", "7", "--json"]] {
             assert_eq!(of(&other), Ok(None), "{other:?}: an application of that name, with options");

@@ -19,6 +19,6 @@ mod stack_groups;
 
 pub use call_id::CallId;
 pub use rates::ServerRates;
-pub use sentence::{FrequentStack, Sentence};
-pub use snapshot::{ReadTime, RequestPhase, ServerState, ShownRequest, Snapshot, WorkerState};
+pub use sentence::{FrequentStack, Level, Sentence};
+pub use snapshot::{ReadTime, RequestPhase, ServerState, ShownRequest, SlotFacts, Snapshot, WorkerState};
 pub use stack_groups::{StackGroup, StackOfThread, group_stacks};

@@ -108,8 +108,12 @@ pub(super) const ORDERS: &[Order] = &[
                 "stacks",
                 "status",
             ],
-            &["report", "static_folders", "web"],
+            &["report", "static_folders", "top", "web"],
         ],
+    },
+    Order {
+        folder: "portico-cli/src/top",
+        rows: &[&["keys"], &["state", "terminal"], &["history", "layout"], &["paint"]],
     },
     Order {
         folder: "portico-config/src",
