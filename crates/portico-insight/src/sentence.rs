@@ -1,8 +1,8 @@
 //! What is wrong with a server, in one sentence made from its numbers: the first thing that the page and `portico
 //! top` show.
 //!
-//! Findings are ordered: one that explains others comes first, and the first that holds is told. No finding guesses
-//! at a cause: each number stands in the snapshot, in the rates or in a stack.
+//! Findings are ordered: one that explains others comes first, and the first that holds is told. None guesses at a
+//! cause: each number stands in the snapshot, in the rates or in a stack.
 
 use serde::Serialize;
 
@@ -112,8 +112,8 @@ struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// From `File "PATH", line 7, in NAME`, or without the second comma, as the faulthandler has it. Other lines are
-    /// those of the source.
+    /// From `File "PATH", line 7, in NAME`, or without the second comma, as the faulthandler has it. Other lines
+    /// are those of the source.
     fn read(line: &'a str) -> Option<Self> {
         let (path, rest) = line.trim_start().strip_prefix("File \"")?.rsplit_once("\", line ")?;
         let (line, name) = rest.split_once(" in ")?;

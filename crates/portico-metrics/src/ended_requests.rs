@@ -1,7 +1,7 @@
 //! Requests that have ended and were slow or failed: the last ones of each slot, in shared memory.
 //!
-//! The worker's engine writes one at the end of such an exchange, and others pay for a comparison. They outlive the
-//! worker. The query is not among what is written: it may hold secrets.
+//! The worker's engine writes one at the end of such an exchange, and others pay for a comparison. They outlive
+//! the worker. The query is not among what is written: it may hold secrets.
 
 use std::sync::atomic::AtomicU64;
 
@@ -38,7 +38,7 @@ pub struct EndedExchange {
 }
 
 /// Kept of each slot: as many as are shown of all slots, so that one slot can have them all.
-pub const ENDED_REQUESTS: usize = 100;
+const ENDED_REQUESTS: usize = 100;
 
 /// Words of a slot for them.
 pub const ENDED_WORDS: usize = EndedRing::words(ENDED_REQUESTS);

@@ -22,7 +22,7 @@ mod table;
 
 pub use buckets::{Buckets, bucket_bounds_nanos, octave_counts, quantile_nanos};
 pub use cells::{GAUGE_WORDS, METRIC_WORDS, Metrics};
-pub use ended_requests::{ENDED_REQUESTS, ENDED_WORDS, EndedExchange, EndedRequests};
+pub use ended_requests::{ENDED_WORDS, EndedExchange, EndedRequests};
 pub use labels::{LogSeverity, Method, ReloadResult, ThreadUse};
 pub use metric::{Metric, StatsdForm, StatsdName};
 pub use openmetrics::TextFormat;

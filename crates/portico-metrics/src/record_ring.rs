@@ -11,8 +11,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// The words of a ring of records, each of which has `NUMBERS` numbers and a text of at most `TEXT` words. Copies are
-/// the same words.
+/// The words of a ring of records, each of which has `NUMBERS` numbers and a text of at most `TEXT` words. Copies
+/// are the same words.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordRing<'a, const NUMBERS: usize, const TEXT: usize>(&'a [AtomicU64]);
 

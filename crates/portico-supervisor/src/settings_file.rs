@@ -1,8 +1,8 @@
 //! The effective settings as a file in memory of the supervisor: for whoever may look into that process, and as
 //! `portico config` shows them, without what may be secret.
 //!
-//! Nobody changes it, not even the supervisor: a reload makes another one. So the workers, which have inherited it,
-//! cannot have it say something else.
+//! Nobody changes it, not even the supervisor: a reload makes another one. So the workers, which have inherited
+//! it, cannot have it say something else.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

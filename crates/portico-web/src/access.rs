@@ -1,9 +1,9 @@
 //! Who may ask: pure decisions on the head of a request.
 //!
 //! A page on loopback is reached by every page that its user has open. Three things keep those out, each without
-//! the others: the host must be this machine's own name (another page can have its name resolve to 127.0.0.1), what
-//! acts needs a header that no form and no link sends, and from no other origin; and everything needs a cookie that
-//! only the printed address gives (`SameSite=Strict`, so no other site's request carries it).
+//! the others: the host must be this machine's own name (another page can have its name resolve to 127.0.0.1);
+//! what acts needs a header that no form and no link sends, and from no other origin; and everything needs a
+//! cookie that only the printed address gives (`SameSite=Strict`, so no other site's request carries it).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,8 +11,8 @@ use portico_proto::RequestHead;
 
 use crate::secret::Secret;
 
-/// Names that a browser on this machine, or at the other end of a tunnel, asks for. A port may follow: a tunnel has
-/// its own.
+/// Names that a browser on this machine, or at the other end of a tunnel, asks for. A port may follow: a tunnel
+/// has its own.
 const OWN_NAMES: [&str; 3] = ["127.0.0.1", "localhost", "[::1]"];
 
 /// The header that each request of the page's own script has, and that no other page can send without being asked
@@ -88,8 +88,8 @@ impl Access {
         if !is_own_name(host) {
             return Err(PageRefusal::Host);
         }
-        // Browsers say whose page has caused a request (Fetch Metadata); what else asks has no such field. A link to
-        // the page itself may be anywhere.
+        // Browsers say whose page has caused a request (Fetch Metadata); what else asks has no such field. A link
+        // to the page itself may be anywhere.
         let site = head.field(b"Sec-Fetch-Site");
         let acts = head.method() != b"GET" && head.method() != b"HEAD";
         let is_own_page = site.is_none_or(|site| site == b"same-origin");

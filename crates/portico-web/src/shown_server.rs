@@ -15,8 +15,8 @@ pub trait ShownServer: Send + Sync + 'static {
     /// Why there are none, for people.
     fn stacks(&self) -> Result<GroupedStacks, String>;
 
-    /// The settings that somebody has set, as JSON: an array of objects with `name`, `value` and `origin`. `None` if
-    /// they are not known.
+    /// The settings that somebody has set, as JSON: an array of objects with `name`, `value` and `origin`. `None`
+    /// if they are not known.
     fn settings(&self) -> Option<String>;
 
     /// The words of the actions that it knows, see [`PageAction::word`].

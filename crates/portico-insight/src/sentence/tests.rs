@@ -1,3 +1,5 @@
+//! Each finding by itself, at its limit, and which of two is told.
+
 use portico_supervisor::Scoreboard;
 
 use super::*;

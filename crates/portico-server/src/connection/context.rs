@@ -182,7 +182,6 @@ impl EngineContext {
             (config.threads as usize).saturating_add(config.max_queue).min(FASTCGI_REQUESTS_MAX);
         let fastcgi = fastcgi::Settings { connections_max: 1, requests_max: requests_max as u32 };
         let ids = config.telemetry.request_id || access_log.as_ref().is_some_and(AccessLog::needs_ids);
-        let policy = Policy::new(&config);
         let mut held = config.client_limits.clone();
         held.fit(None, None, 1); // The worker has fitted them; tests have not.
         let spools = Spools::new(config.tmp_upload_dir.clone(), held.spool_bytes, spool_files_max());
@@ -193,11 +192,11 @@ impl EngineContext {
             other => Box::leak(Box::from(other)), // An engine lasts as long as its process.
         };
         Self {
+            policy: Policy::new(&config),
             config,
             limits,
             http2,
             fastcgi,
-            policy,
             heard: Heard::default(),
             now,
             draining: false,

@@ -1,5 +1,5 @@
-//! What has happened to the server lately: starts, deaths, reloads. The supervisor writes it, the page and `portico
-//! top` show it.
+//! What has happened to the server lately: starts, deaths, reloads. The supervisor writes it, the page of
+//! `portico web` shows it.
 
 use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -49,7 +49,7 @@ pub enum EventKind {
     Upgrade = 8,
 }
 
-/// EventLog that are kept: a worker that dies in a loop makes three each second, and leaves the others some minutes.
+/// Events that are kept: a worker that dies in a loop makes three each second, and leaves the others a minute.
 const EVENTS: usize = 256;
 
 /// Words for them.
