@@ -135,7 +135,11 @@ impl<'a> Frame<'a> {
     fn module(&self) -> String {
         let mut parts = self.path.trim_end_matches(".py").rsplit('/');
         match (parts.next(), parts.next()) {
-            (Some(file), Some(folder)) if !folder.is_empty() && !folder.ends_with("-packages") => {
+            // Of the standard library everybody knows the modules, and its folder only says which Python that is.
+            (Some(file), Some(folder))
+                if !["", "site-packages", "dist-packages"].contains(&folder)
+                    && !folder.starts_with("python3.") =>
+            {
                 format!("{folder}/{file}")
             }
             (file, _) => file.unwrap_or_default().to_owned(),

@@ -232,7 +232,7 @@ fn a_stack_is_named_by_its_last_frame_and_the_applications() {
     assert_eq!(place(&["File \"/srv/a.py\", line 7, in f"]), "f (a.py:7)");
     assert_eq!(place(&["File \"a.py\", line 7 in f"]), "f (a.py:7)", "of the faulthandler");
     let sleep = "File \"/usr/lib/python3.11/threading.py\", line 327, in wait";
-    assert_eq!(place(&["File \"/srv/a.py\", line 7, in f", sleep]), "python3.11/threading wait (a.py:7)");
+    assert_eq!(place(&["File \"/srv/a.py\", line 7, in f", sleep]), "threading wait (a.py:7)");
     assert_eq!(place(&[sleep]), "wait (threading.py:327)");
     assert_eq!(place(&["File \"<frozen importlib>\", line 1, in g"]), "g (<frozen importlib>:1)");
     assert_eq!(place(&["hostile", "", "File \"", "File \"x\", line"]), "code without Python frames");
