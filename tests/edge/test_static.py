@@ -372,9 +372,21 @@ def test_the_folder_of_an_application_is_not_served(tmp_path, found):
     public.mkdir()
     (public / found).write_text("")
     options = ["--static", "/s=public", "--pythonpath", str(TESTS)]
+    told = f"--static /s=public: static: public has {found}"
     ended = run_to_end("own:application", *options, cwd=tmp_path)
     assert ended.returncode != 0
-    assert f"--static /s=public: static: public has {found}" in ended.stderr, ended.stderr
+    assert told in ended.stderr, ended.stderr
+    checked = run_to_end("check", "own:application", *options, cwd=tmp_path)
+    assert (checked.returncode, checked.stderr.count("it is the folder of an application")) == (1, 1)
+    assert told in checked.stderr, checked.stderr
+
+
+def test_a_response_that_no_coding_can_be_found_for_keeps_its_connection(site):
+    """The request has been read to its end, so another one may follow (RFC 9112, section 9.3)."""
+    with site.connect() as client:
+        for fields, status in [([("Accept-Encoding", "identity;q=0")], 406), ([], 200)] * 2:
+            response = client.request("GET", "/s/a.txt", fields)
+            assert (response.status, response.closes) == (status, False)
 
 
 def test_the_flag_repeated(serve, tmp_path):

@@ -179,7 +179,8 @@ pub(crate) fn refuse_exposed(
     let sources: Vec<PathBuf> = named.chain(modules.to_vec()).map(|file| folder.join(file)).collect();
     for route in &edge.routes {
         let Some(RouteResponse::Files(served)) = &route.response else { continue };
-        for served in served.iter().map(|served| folder.join(served)) {
+        for written in served {
+            let served = folder.join(written);
             let exposed = ["manage.py", ".git"].into_iter().map(PathBuf::from);
             let modules = applications.iter().flat_map(|application| module_files(application, &served));
             let is_there = |file: &PathBuf| served.join(file).symlink_metadata().is_ok();
@@ -189,7 +190,7 @@ pub(crate) fn refuse_exposed(
                     "{}: static: {} has {}: it is the folder of an application, whose files are not for clients; \
                      name the folder that has files for them alone",
                     route.origin,
-                    served.display(),
+                    written.display(),
                     file.display()
                 ));
             }
