@@ -25,6 +25,16 @@ pub(super) enum LocationKind {
     Prefix,
 }
 
+/// Whether a block denies all clients everything, and says nothing else that counts.
+fn is_denied(inner: &[NginxDirective]) -> bool {
+    let is_denial = |it: &NginxDirective| it.name == "deny" && it.first() == "all";
+    let is_silent = |it: &NginxDirective| matches!(it.name.as_str(), "access_log" | "log_not_found");
+    inner.iter().any(is_denial) && inner.iter().all(|it| is_denial(it) || is_silent(it))
+}
+
+/// The paths whose first segment begins with a dot.
+const DOT_PATHS: [&str; 2] = ["/.{name}", "/.{name}/{rest…}"];
+
 impl MigrationDraft {
     /// The paths of a location; none where no route can say them, which is told.
     pub(super) fn paths(
@@ -86,8 +96,7 @@ impl MigrationDraft {
                 RegexPlace::Prefix(path) => LocationPath::Prefix(path.trim_end_matches('/').to_owned()),
                 RegexPlace::Exact(path) => LocationPath::Exact(path.clone()),
                 RegexPlace::DotFiles => {
-                    site.settle(inner);
-                    self.dot_files(location, inner, site);
+                    paths.extend(self.dot_files(location, inner, site));
                     continue;
                 }
                 RegexPlace::Extensions(_) => {
@@ -121,17 +130,39 @@ impl MigrationDraft {
         }
     }
 
-    /// A location for names that begin with a dot. No file of that kind is served, but the application is asked.
-    fn dot_files(&mut self, location: &NginxDirective, inner: &[NginxDirective], site: &NginxSite<'_>) {
+    /// A location for names that begin with a dot. No file of that kind is served, but the application is asked:
+    /// what is denied to everybody becomes routes for such names at the top, below which it has no files.
+    fn dot_files(
+        &mut self,
+        location: &NginxDirective,
+        inner: &[NginxDirective],
+        site: &NginxSite<'_>,
+    ) -> Vec<LocatedPath> {
         let line = format!(
             "{}: {}: left out, files whose names begin with a dot are never served",
             location.place,
             location.shown()
         );
+        // An expression may spare names such as .well-known, which a route cannot.
+        let is_for_all = location.arguments.last().is_some_and(|regex| regex == r"/\.");
         match site.application.is_some() && is_guarded(inner) {
+            true if is_for_all && is_denied(inner) => {
+                self.notes.push(format!(
+                    "{}: {}: as routes for names at the top; files whose names begin with a dot are never served",
+                    location.place,
+                    location.shown()
+                ));
+                let exact = |path: &&str| LocatedPath {
+                    path: LocationPath::Exact((*path).to_owned()),
+                    is_wider: false,
+                };
+                return DOT_PATHS.iter().map(exact).collect();
+            }
             true => self.problems.push(format!("{line}, but the application gets requests for such paths")),
             false => self.notes.push(line),
         }
+        site.settle(inner);
+        Vec::new()
     }
 
     /// A location for extensions of files: what it says of how long they are kept is for `max_age`.
