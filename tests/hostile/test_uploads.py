@@ -23,7 +23,7 @@ USUAL_DESCRIPTORS = 1024
 def upload(name, protocol, connections, *, first, length=10_000_000, pause=0.5, streams=None) -> Attack:
     """Bodies of which `first` bytes come at once, and then a byte now and then."""
     streams = streams or streams_of(connections)
-    parameters = {"length": length, "bytes": first, "pause": pause, "streams": streams}
+    parameters = {"target": "/consume", "length": length, "bytes": first, "pause": pause, "streams": streams}
     return Attack("upload_and_stall", protocol, connections, parameters, name)
 
 

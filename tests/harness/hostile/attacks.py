@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import itertools
 import struct
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -198,7 +200,7 @@ async def upload_and_stall(attacker: Attacker) -> None:
         async def upload() -> None:
             streams = []
             for _ in range(attacker["streams"] if attacker.speaks_http2 else 1):
-                streams.append(await spoken.begin_body(attacker["length"]))
+                streams.append(await spoken.begin_body(attacker["length"], attacker["target"]))
                 await spoken.send_body(streams[-1], b"x" * attacker["bytes"])
                 attacker.tally["bodies"] += 1
             while True:
@@ -338,6 +340,36 @@ async def reset_in_waves(attacker: Attacker, ending: Callable[[int], bytes]) -> 
     await for_ever()
 
 
+# Asking again and again
+
+
+async def ask_again(attacker: Attacker) -> None:
+    """Asks for `target` without end, every `pause` seconds, with `fields`; each response is read first.
+
+    `{}` in them is a number that no other request has, and `{address}` an address. A `user` gives a wrong
+    password, another one each time.
+    """
+    wire = await attacker.connect()
+    try:
+        for request in itertools.count():
+            number = attacker.number << 32 | request
+            last = (attacker.number << 12 | request) & 0xFFFFFF
+            address = ".".join(str(byte) for byte in (11, *last.to_bytes(3, "big")))
+            lines = [f"GET {attacker['target']} HTTP/1.1", "Host: test", *attacker["fields"]]
+            if attacker["user"]:
+                password = base64.b64encode(f"{attacker['user']}:{number}".encode()).decode()
+                lines.append(f"Authorization: Basic {password}")
+            lines += ["", ""]
+            text = "\r\n".join(lines).replace("{}", str(number)).replace("{address}", address)
+            await wire.send(text.encode())
+            spoken = Http1(wire, attacker.tally)
+            while not spoken.is_whole:
+                await spoken.take()
+            await asyncio.sleep(attacker["pause"])
+    finally:
+        wire.close()
+
+
 # Saying nothing
 
 
@@ -364,6 +396,7 @@ ATTACKS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
         expand_headers,
         make_you_reset,
         reset_rapidly,
+        ask_again,
         say_nothing,
     )
 }

@@ -52,9 +52,9 @@ class Http1:
         """GET of the first target: one request a connection."""
         await self.wire.send(f"GET {targets[0]} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
 
-    async def begin_body(self, length: int) -> int:
+    async def begin_body(self, length: int, target: str) -> int:
         """POST of so many bytes, which are to follow; the number of its stream."""
-        head = f"POST /consume HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n"
+        head = f"POST {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n"
         await self.wire.send(head.encode())
         return 0
 
@@ -176,9 +176,9 @@ class Http2:
             self.whole += 1
         return b""
 
-    async def begin_body(self, length: int) -> int:
+    async def begin_body(self, length: int, target: str) -> int:
         """POST on a new stream, its body to follow; the number of the stream."""
-        await self.wire.send(self.request("/consume", "POST", end=False))
+        await self.wire.send(self.request(target, "POST", end=False))
         return 2 * self.streams - 1
 
     async def send_body(self, stream: int, data: bytes) -> None:
