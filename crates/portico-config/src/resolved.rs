@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::access_log_format::AccessLogFormat;
 use crate::bind::{Bind, WireProtocol};
+use crate::health::HealthSettings;
 use crate::hosts::AllowedHosts;
 use crate::proxies::{
     Behind, EarlyHints, ForwardedHeaders, HeaderMap, ProxyProtocol, SchemeHeader, TrustedPeers,
@@ -376,6 +377,8 @@ pub struct Config {
     pub allowed_hosts: AllowedHosts,
     /// `--secure-scheme-headers`
     pub secure_scheme_headers: Vec<SchemeHeader>,
+    /// `--health-path` and its like
+    pub health: HealthSettings,
     /// `--forwarder-headers`: in lower case, each with `*` at its end where it stands for all that begin so.
     pub forwarder_headers: Vec<String>,
     /// `--header-map`
@@ -433,6 +436,15 @@ impl Config {
 
     /// How long the application may take for a request of `path` without handing over a block; zero means
     /// without end. `path` is that of the request target as it was sent, without its query.
+    /// `--drain-delay`, as far as it leaves time to end: at most half of `--graceful-timeout` where it is not shorter.
+    /// The operator has been warned of that.
+    pub fn drain_delay_within_end(&self) -> Duration {
+        match self.drain_delay < self.graceful_timeout {
+            true => self.drain_delay,
+            false => self.graceful_timeout / 2,
+        }
+    }
+
     pub fn timeout_for(&self, path: &[u8]) -> Duration {
         self.path_timeouts.iter().find(|limit| limit.covers(path)).map_or(self.timeout, |limit| limit.timeout)
     }

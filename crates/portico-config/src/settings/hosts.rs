@@ -19,7 +19,8 @@ pub(crate) const ALLOWED_HOSTS: Setting = Setting {
         matches. Other requests get their response before their bodies are read, and the application never \
         sees them. The host is the application's HTTP_HOST: a believed proxy's if --forwarded-headers has \
         host. An X-Forwarded-Host that is passed on must be allowed as well. Health checks that use an \
-        address as host need it here: 10.0.0.0/8 for a whole network. `*` allows all.",
+        address as host need it here, unless they are for --health-path: 10.0.0.0/8 for a whole network. `*` \
+        allows all.",
     ..Setting::BLANK
 };
 

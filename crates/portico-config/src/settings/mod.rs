@@ -6,6 +6,7 @@ mod client_limits;
 mod compatibility;
 mod development;
 mod gateway;
+mod health;
 mod hooks;
 mod hosts;
 mod http2;
@@ -97,6 +98,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         client_limits::SETTINGS,
         requests::SETTINGS,
         hosts::SETTINGS,
+        health::SETTINGS,
         routes::SETTINGS,
         http2::SETTINGS,
         trust::SETTINGS,
