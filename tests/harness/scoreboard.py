@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 MAGIC = int.from_bytes(b"portico\x04", "little")
-SUPERVISOR_FIELDS, SLOT_FIELDS, CONCURRENCY_WORDS, THREAD_WORDS = 16, 16, 128, 48
+SUPERVISOR_FIELDS, SLOT_FIELDS, CONCURRENCY_WORDS, THREAD_WORDS = 24, 16, 128, 48
 STATES = ("empty", "starting", "ready", "retiring")
 # Indices, in the order of the enums there.
 METRIC_WORDS, GAUGE_WORDS, SLOTS, THREADS, SUPERVISOR_PID, LIMIT_WORDS = 2, 3, 4, 5, 6, 11

@@ -49,7 +49,7 @@ use crate::descriptors::{is_open_in, parent_of};
 pub use entries::{Entries, Entry, EntryPlace, KEY_BYTES_MAX};
 use events::{EVENT_WORDS, EventLog};
 pub use events::{Event, EventKind};
-pub use fields::{SlotField, SlotState, SupervisorField, SupervisorState};
+pub use fields::{QueueHealth, SlotField, SlotState, SupervisorField, SupervisorState};
 use inspection::PAGE_WORDS;
 pub use inspection::{
     Inspection, InspectionKind, InspectionLease, InspectionNumber, InspectionOrder, InspectionOutcome,
@@ -99,7 +99,7 @@ const MAGIC: u64 = u64::from_le_bytes(*b"portico\x04");
 const NAME: &str = "portico-scoreboard";
 
 /// Words of a [`SupervisorField`] each, with room for more.
-const SUPERVISOR_FIELDS: usize = 16;
+const SUPERVISOR_FIELDS: usize = 24;
 /// Words before those for limits, which begin at a cache line.
 const SUPERVISOR_WORDS: usize = (SUPERVISOR_FIELDS + METRIC_WORDS).next_multiple_of(8);
 /// Words of a [`SlotField`] each, with room for more.
@@ -238,6 +238,15 @@ impl Scoreboard {
             1 => SupervisorState::Serving,
             2 => SupervisorState::Stopping,
             _ => SupervisorState::Booting,
+        }
+    }
+
+    /// Whether requests wait for too long.
+    pub fn queue_health(&self) -> QueueHealth {
+        match self.get(SupervisorField::QueueHealth) {
+            1 => QueueHealth::Brisk,
+            2 => QueueHealth::Late,
+            _ => QueueHealth::Unwatched,
         }
     }
 

@@ -103,6 +103,7 @@ impl Supervisor {
         }
         self.events.push_back(SupervisorEvent::Tick);
         loop {
+            self.scoreboard.set(SupervisorField::HeartbeatNanos, now_nanos());
             if let Some(role) = self.settle(fork) {
                 return role;
             }
@@ -196,6 +197,10 @@ impl Supervisor {
         while let Some(signal) = self.signals.as_ref().and_then(SignalQueue::next) {
             if signal == Signal::Winch && has_terminal() {
                 continue; // Its window has another size.
+            }
+            if matches!(signal, Signal::Term | Signal::Int | Signal::Quit) {
+                // First of all probes are told, whatever hooks and logs take.
+                self.scoreboard.set(SupervisorField::State, SupervisorState::Stopping as u64);
             }
             if signal != Signal::Chld {
                 log::info!("Handling signal: {}", signal.name());

@@ -27,6 +27,16 @@ pub enum SupervisorField {
     UpgradesAsked,
     /// Words for the limits of routes.
     LimitWords,
+    /// When its loop has last come round.
+    HeartbeatNanos,
+    /// When the first worker was ready; 0 before.
+    ServingNanos,
+    /// A [`QueueHealth`].
+    QueueHealth,
+    /// 1 once another supervisor serves in its place.
+    Superseded,
+    /// 1 if another supervisor serves until this one does.
+    TakesOver,
 }
 
 /// The progress of the server between start and end, as `portico status` shows it.
@@ -40,6 +50,19 @@ pub enum SupervisorState {
     Serving = 1,
     /// A stop has been asked for.
     Stopping = 2,
+}
+
+/// Whether requests wait for a thread longer than `--ready-max-wait` allows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u64)]
+pub enum QueueHealth {
+    /// That is not looked at.
+    #[default]
+    Unwatched = 0,
+    /// They do not.
+    Brisk = 1,
+    /// They do, or did, and wait for half of that still.
+    Late = 2,
 }
 
 /// The numbers of a worker on the scoreboard; each is the index of its word in the slot.
@@ -63,6 +86,12 @@ pub enum SlotField {
     StacksTold,
     /// What runs the application, as the program that serves has it; 0 while that is not known.
     Interpreter,
+    /// When its application was imported; 0 before.
+    LoadedNanos,
+    /// 1 while it answers probes before it has an application.
+    AnswersProbes,
+    /// Since when the request waits for a thread that has waited longest; 0 if none does.
+    WaitingSinceNanos,
 }
 
 /// The progress of a slot's worker. The supervisor writes it, for `portico status` and for the other workers.

@@ -40,7 +40,7 @@ impl ProcessPlan {
             preload: config.preload != Preload::Off,
             boot_timeout: config.boot_timeout,
             graceful_timeout: config.graceful_timeout,
-            drain_delay: Self::drain_delay(config),
+            drain_delay: config.drain_delay_within_end(),
             development: config.reload,
         }
     }
@@ -52,14 +52,6 @@ impl ProcessPlan {
     /// The most workers that these slots have room for.
     pub(crate) fn workers_room(&self) -> u32 {
         (self.slots.saturating_sub(2) / 2).max(1)
-    }
-
-    /// A delay that leaves nothing of the time to end is cut to half of that; the configuration has warned of it.
-    fn drain_delay(config: &Config) -> Duration {
-        match config.drain_delay < config.graceful_timeout {
-            true => config.drain_delay,
-            false => config.graceful_timeout / 2,
-        }
     }
 
     /// Least and greatest number of workers that may be asked for.

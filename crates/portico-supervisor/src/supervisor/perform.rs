@@ -43,6 +43,7 @@ impl Supervisor {
             Action::Kill { child, why } => self.kill(child, why),
             Action::TellStacks(child) => self.tell_stacks(child),
             Action::Serving => {
+                self.scoreboard.set(SupervisorField::ServingNanos, now_nanos());
                 self.scoreboard.set(SupervisorField::State, SupervisorState::Serving as u64);
                 self.host.serving();
                 self.notify(Notifier::ready);

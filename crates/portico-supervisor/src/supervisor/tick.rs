@@ -11,9 +11,10 @@ use portico_metrics::{Gauge, Histogram, ThreadUse, octave_counts};
 use super::Supervisor;
 use crate::autoscale::{Autoscaler, LoadSample, WaitCounts};
 use crate::backlog::{ListenOverflows, listen_overflows};
+use crate::health::{longest_wait, queue_health};
 use crate::memory::MemoryGroup;
 use crate::notify::Notifier;
-use crate::scoreboard::{SlotField, SlotState, SupervisorState};
+use crate::scoreboard::{SlotField, SlotState, SupervisorField, SupervisorState, now_nanos};
 use crate::state::{Child, SupervisorEvent};
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -82,6 +83,7 @@ impl Supervisor {
         self.host.tick(self.scoreboard.metrics());
         self.ticks.oom_kills = self.ticks.memory_group.as_ref().and_then(MemoryGroup::oom_kills);
         self.check_heartbeats();
+        self.check_queues();
         self.autoscale();
         let ready = self.scoreboard.slots().filter(|(_, slot)| slot.state() == SlotState::Ready);
         let waiting = ready.map(|(_, slot)| slot.metrics().gauge(Gauge::QueueLength));
@@ -102,6 +104,15 @@ impl Supervisor {
             {
                 self.events.push_back(SupervisorEvent::Stalled(slot));
             }
+        }
+    }
+
+    /// Says on the scoreboard whether requests wait for longer than `--ready-max-wait`.
+    fn check_queues(&self) {
+        let (former, limit) = (self.scoreboard.queue_health(), self.config.health.ready_max_wait);
+        let health = queue_health(former, longest_wait(&self.scoreboard, now_nanos()), limit);
+        if health != former {
+            self.scoreboard.set(SupervisorField::QueueHealth, health as u64);
         }
     }
 

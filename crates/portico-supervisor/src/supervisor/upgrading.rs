@@ -67,6 +67,7 @@ impl Supervisor {
                 log::info!("Upgraded: the supervisor {} serves", upgrade.pid());
                 self.notify(|notifier| notifier.main_pid(upgrade.pid()));
                 self.notifier = None;
+                self.scoreboard.set(SupervisorField::Superseded, 1);
                 self.host.superseded();
                 self.events.push_back(SupervisorEvent::Superseded);
             }
