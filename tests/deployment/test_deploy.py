@@ -76,12 +76,9 @@ def test_the_image_is_slim_and_nobodys():
 
 
 def test_the_health_check_is_a_command_that_works(serve, tmp_path):
-    (tmp_path / "app.py").write_text(
-        "def app(environ, start_response):\n"
-        "    start_response('200 OK' if environ['PATH_INFO'] == '/healthz' else '404 Not Found', [])\n"
-        "    return []\n"
-    )
-    server = serve("app", cwd=tmp_path)
+    (tmp_path / "app.py").write_text("def app(environ, start_response): raise RuntimeError('not asked')\n")
+    _, *options = json.loads(last("ENTRYPOINT"))
+    server = serve("app", *options[options.index("--health-path") :], cwd=tmp_path)
     command = json.loads(last("HEALTHCHECK").partition("CMD ")[2])
     assert command.pop(0) == "python"
     here = [word.replace("127.0.0.1:8000", "{}:{}".format(*server.address)) for word in command]
@@ -119,6 +116,13 @@ def test_the_options_of_the_deployment_are_taken(tmp_path):
     take([*options, *words], tmp_path)
     mounts = {mount["mountPath"] for mount in container()["volumeMounts"]}
     assert mounts == {"/uploads"}
+
+
+def test_probes_ask_the_server_itself():
+    (path,) = [word.split("=")[1] for word in container()["args"] if word.startswith("--health-path=")]
+    probes = {"startupProbe": "startupz", "readinessProbe": "readyz", "livenessProbe": "livez"}
+    asked = {name: container()[name]["httpGet"]["path"] for name in probes}
+    assert asked == {name: path + endpoint for name, endpoint in probes.items()}
 
 
 def test_kubernetes_is_more_patient_than_portico():

@@ -3,9 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use portico_config::{Config, EdgeSettings, RouteHost, RouteQuestion, RouteResponse};
+use portico_config::{Config, EdgeSettings, RouteHost, RoutePath, RouteQuestion, RouteResponse};
 use portico_edge::{
-    EdgeRouter, RouteAction, RouteRequest, bypassed_guards, explain as explain_route, never_taken,
+    EdgeRouter, FlatRoute, RouteAction, RouteRequest, bypassed_guards, explain as explain_route, never_taken,
 };
 
 use crate::output::Output;
@@ -25,8 +25,8 @@ fn names_application(config: &Config) -> bool {
     config.app.is_some() || config.paste.is_some()
 }
 
-/// The routes of a worker that runs in `folder`; `None` where there are none. `is_given`: the main application is
-/// there already, and no target of the configuration.
+/// The routes of a worker that runs in `folder`; `None` where there are none. `is_given`: the main application
+/// is there already, and no target of the configuration.
 ///
 /// # Errors
 /// They cannot be served, and why; one line.
@@ -48,8 +48,8 @@ pub fn has_main(config: &Config, is_given: bool) -> bool {
 }
 
 /// Whether the routes of `config` can be served, for whoever starts a server or has it reload: before the old
-/// routes are given up. The files that they name count as far as the calling process `may_read` them; the workers,
-/// which may be another user's, read them all.
+/// routes are given up. The files that they name count as far as the calling process `may_read` them; the
+/// workers, which may be another user's, read them all.
 ///
 /// # Errors
 /// They cannot, and why; one line.
@@ -102,6 +102,9 @@ pub fn explain(config: &Config, question: &RouteQuestion) -> Output {
         Ok(router) => router,
         Err(error) => return Output::failure(error),
     };
+    if config.health.endpoints().any(|endpoint| endpoint == question.path) {
+        return Output::of(HEALTH.to_owned());
+    }
     let folder = config.chdir.clone().unwrap_or_default();
     let present: Vec<bool> = router.watched_files().iter().map(|file| is_there(&folder, file)).collect();
     let request = RouteRequest {
@@ -117,6 +120,10 @@ pub fn explain(config: &Config, question: &RouteQuestion) -> Output {
     Output::of(explain_route(&router, &request, &present) + note)
 }
 
+/// What `portico route` says of a path below `--health-path`.
+const HEALTH: &str = "route     none: probes come before routes, their guards and hosts (--health-path)\n\
+    responds  the server's health\n";
+
 /// What `portico route` cannot know: it imports no application.
 const UNFOUND: &str = "\nDjango's STATIC_ROOT and Flask's static folder get routes when the application is \
     imported; portico check and the server's log tell which\n";
@@ -130,6 +137,7 @@ pub fn warnings(router: &EdgeRouter, config: &Config) -> Vec<String> {
     let mut warnings = never_taken(router);
     warnings.extend(bypassed_guards(router));
     warnings.extend_from_slice(router.unread_manifests());
+    warnings.extend(router.routes().iter().filter_map(|route| behind_health(route, config)));
     for route in router.routes() {
         if let Some(RouteHost::Exact(host)) = &route.host
             && !config.allowed_hosts.allows(host.as_bytes(), 80)
@@ -143,6 +151,26 @@ pub fn warnings(router: &EdgeRouter, config: &Config) -> Vec<String> {
         }
     }
     warnings.iter().map(|warning| format!("warning: {warning}")).collect()
+}
+
+/// What is to be said of a route that is for an endpoint of `--health-path`, or for paths below that alone: it
+/// does not count there, nor does what it guards.
+fn behind_health(route: &FlatRoute, config: &Config) -> Option<String> {
+    let below = config.health.path.as_deref()?;
+    let endpoint = config.health.endpoints().find(|endpoint| match &route.path {
+        RoutePath::Exact(path) => path == endpoint,
+        RoutePath::Prefix(path) => {
+            let rest = path.strip_prefix(below).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            rest && endpoint
+                .strip_prefix(path.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
+        RoutePath::Any => false,
+    })?;
+    let (origin, place) = (&route.origin, route.place());
+    Some(format!(
+        "{origin}: the route for {place} does not count for {endpoint}: probes come first (--health-path)"
+    ))
 }
 
 /// Refuses folders of `config` that would show the application's own files.
@@ -162,8 +190,8 @@ pub fn check_modules(config: &Config, folder: &Path, modules: &[PathBuf]) -> Res
     refuse_exposed(config, &config.edge, folder, modules)
 }
 
-/// Refuses folders that would show the application's own files: its code, and often its passwords. `modules` are
-/// those files, as far as they are known.
+/// Refuses folders that would show the application's own files: its code, and often its passwords. `modules`
+/// are those files, as far as they are known.
 pub(crate) fn refuse_exposed(
     config: &Config,
     edge: &EdgeSettings,
@@ -187,8 +215,8 @@ pub(crate) fn refuse_exposed(
             let below = || sources.iter().find_map(|file| path_below(file, &served));
             if let Some(file) = exposed.chain(modules).find(is_there).or_else(below) {
                 return Err(format!(
-                    "{}: static: {} has {}: it is the folder of an application, whose files are not for clients; \
-                     name the folder that has files for them alone",
+                    "{}: static: {} has {}: it is the folder of an application, whose files are not for \
+                     clients; name the folder that has files for them alone",
                     route.origin,
                     written.display(),
                     file.display()
@@ -213,8 +241,8 @@ fn path_below(file: &Path, served: &Path) -> Option<PathBuf> {
         .or_else(|| below(&file.canonicalize().ok()?, &served.canonicalize().ok()?))
 }
 
-/// Where the module of `application` would be, if `served` were a folder from which it is imported, or one of its
-/// packages.
+/// Where the module of `application` would be, if `served` were a folder from which it is imported, or one of
+/// its packages.
 fn module_files(application: &str, served: &Path) -> Vec<PathBuf> {
     let module = application.split([':', '(']).next().unwrap_or_default();
     let names: Vec<&str> = module.split('.').filter(|name| !name.is_empty()).collect();
@@ -233,6 +261,10 @@ fn module_files(application: &str, served: &Path) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
+    use portico_config::{Parsed, parse};
+
     use super::*;
 
     #[test]
@@ -283,5 +315,36 @@ mod tests {
         let of_package = files("mysite.wsgi", "/srv/project/mysite");
         assert!(of_package.contains(&"wsgi.py".to_owned()), "{of_package:?}");
         assert!(files("", "/srv").is_empty());
+    }
+
+    #[test]
+    fn routes_behind_the_endpoints_of_health_are_told() {
+        let told = |path: &str, route: &str| {
+            let variable = |name: &str| (name == "PORTICO_ROUTE").then(|| route.into());
+            let arguments = ["--health-path", path, "app:app"].map(OsString::from);
+            let Ok(Parsed::Run(resolved)) = parse(arguments.into_iter(), &variable) else {
+                panic!("{route}")
+            };
+            warnings(&router(&resolved.config).unwrap(), &resolved.config).join("\n")
+        };
+        for (path, route) in [
+            ("/-", "[{ path = '/-', allow = ['10.0.0.0/8'] }]"),
+            ("/-", "[{ exact = '/-/readyz', respond = 404 }]"),
+            ("/", "[{ path = '/livez', respond = 200 }]"),
+        ] {
+            let told = told(path, route);
+            assert!(
+                told.contains("does not count for /") && told.contains("(--health-path)"),
+                "{route}: {told}"
+            );
+        }
+        for (path, route) in [
+            ("off", "[{ path = '/-/livez', respond = 200 }]"),
+            ("/-", "[{ path = '/', deny = ['10.0.0.0/8'] }]"),
+            ("/a/b", "[{ path = '/a', deny = ['10.0.0.0/8'] }]"),
+            ("/-", "[{ path = '/-x', respond = 200 }]"),
+        ] {
+            assert_eq!(told(path, route), "", "{route}");
+        }
     }
 }

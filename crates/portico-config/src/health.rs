@@ -7,8 +7,8 @@ use crate::error::ParseError;
 /// The settings of the endpoints for probes: where they are, and when a server counts as ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthSettings {
-    /// `--health-path`: what the names of the endpoints are appended to. Empty, or begins with `/` and does not end
-    /// with it; `None` turns the endpoints off.
+    /// `--health-path`: what the names of the endpoints are appended to. Empty, or begins with `/` and does not
+    /// end with it; `None` turns the endpoints off.
     pub path: Option<String>,
     /// `--health-log`
     pub log: bool,
@@ -52,8 +52,8 @@ pub(crate) fn path(text: &str) -> Result<Option<String>, ParseError> {
     if !is_path {
         // Clients and proxies write others in several ways, of which one would be an endpoint.
         return Err(format!(
-            "{text} is no path for endpoints: it begins with /, as in /-/, and has letters, digits and marks that \
-             need no escape"
+            "{text} is no path for endpoints: it begins with /, as in /-/, and has letters, digits and marks \
+             that need no escape"
         )
         .into());
     }

@@ -58,7 +58,7 @@ pub use bind::{Bind, BindAddress, WireProtocol};
 pub use conceal::conceal_arguments;
 pub use error::ConfigError;
 pub use files::{FileAccess, FileValue, PythonFile, WorkerKind};
-pub use health::{HEALTH_ENDPOINTS, HealthSettings};
+pub use health::HEALTH_ENDPOINTS;
 pub use misspelt::misspelt_variables;
 pub use parse::{Parsed, from_pairs, parse, parse_again, parse_with_files};
 pub use proxies::{

@@ -150,6 +150,11 @@ impl FlatRoute {
         self.internal || self.auth.is_some() || self.allow.is_some() || !self.deny.is_empty()
     }
 
+    /// The route of requests that no route of a configuration is for: nothing is set.
+    pub fn unset() -> Self {
+        flatten(&[], Vec::new(), None, None, &LoadedFiles::default(), &[])
+    }
+
     /// Whether it takes requests with this method.
     pub(crate) fn takes(&self, method: &[u8]) -> bool {
         self.methods.is_empty() || self.methods.iter().any(|own| own.as_bytes() == method)

@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ResponseHead { status: 200, reason: b"OK".to_vec(), fields, length, ..ResponseHead::default() };
     let listeners = Listener::bind_all(&config)?;
     let recording = Recording::private();
-    let lending = Lending::new(Arc::clone(&config), recording, Arc::new(Hello { head }), None, None)?;
+    let lending = Lending::new(Arc::clone(&config), recording, Arc::new(Hello { head }), None, None, None)?;
     lending.listen(listeners)?;
     let threads: Vec<_> = (0..config.threads)
         .map(|_| {

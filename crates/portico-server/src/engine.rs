@@ -33,6 +33,7 @@ use crate::connection::{
     RequestKey, ResponsePart, ResponseShare, Routes, Step, deadline::Deadlines, nanos,
 };
 use crate::handover::Sharing;
+use crate::health::Health;
 use crate::queue::{Admission, Queue, Ticket};
 pub(crate) use accept::Accepting;
 use clients::ClientCounts;
@@ -164,6 +165,11 @@ impl Engine {
     /// From now on `routes` decide about requests.
     pub(crate) fn set_routes(&mut self, routes: Routes) {
         self.context.routes = Some(Box::new(routes));
+    }
+
+    /// From now on requests for the server's health are answered.
+    pub(crate) fn set_health(&mut self, health: Health) {
+        self.context.set_health(health);
     }
 
     /// Sets the present moment.

@@ -32,6 +32,9 @@ pub struct Load {
     pub queued: u32,
     /// Connections.
     pub connections: u32,
+    /// When the request was complete that has waited longest for a thread, where that is watched
+    /// (`--ready-max-wait`) and one waits.
+    pub waiting_since: Option<Instant>,
 }
 
 /// The other workers, as this one sees them.

@@ -1,7 +1,7 @@
 //! How it stands with a server, read from its scoreboard: whether it lives, is ready, has started.
 //!
-//! Pure, from what stands on the scoreboard and a time; any process that has the scoreboard can ask. What a probe
-//! gets of it, and how, is decided where probes are answered.
+//! Pure, from what stands on the scoreboard and a time; any process that has the scoreboard can ask. What a
+//! probe gets of it, and how, is decided where probes are answered.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ pub struct HealthCondition {
     pub text: String,
 }
 
-/// A supervisor or a worker that has not shown for so long that it works has stopped. The supervisor's loop comes
-/// round every second, a worker's watch too; both may have to wait for a machine that is overloaded.
+/// A supervisor or a worker that has not shown for so long that it works has stopped. The supervisor's loop
+/// comes round every second, a worker's watch too; both may have to wait for a machine that is overloaded.
 pub const HEARTBEAT_MAX: Duration = Duration::from_secs(10);
 
 /// Workers that are told one by one while they start.
@@ -35,8 +35,8 @@ impl HealthCondition {
     }
 }
 
-/// Whether the server works: its supervisor does, if it has one, and some worker. One that is busy, drains, or has
-/// a full queue works: a restart would not help against that.
+/// Whether the server works: its supervisor does, if it has one, and some worker. One that is busy, drains, or
+/// has a full queue works: a restart would not help against that.
 pub fn liveness(board: &Scoreboard, now: u64) -> Vec<HealthCondition> {
     vec![supervisor_condition(board, now), workers_live(board, now)]
 }
@@ -66,8 +66,8 @@ fn workers_live(board: &Scoreboard, now: u64) -> HealthCondition {
     HealthCondition::new("workers", is_met, format!("{living} of {all} work"))
 }
 
-/// Whether requests are best sent here: the server serves and is not told to stop, and at least `ready_min` workers
-/// are ready, or all that are wanted.
+/// Whether requests are best sent here: the server serves and is not told to stop, and at least `ready_min`
+/// workers are ready, or all that are wanted.
 pub fn readiness(board: &Scoreboard, ready_min: u32, now: u64) -> Vec<HealthCondition> {
     let stopping = board.state() == SupervisorState::Stopping;
     if stopping && board.get(SupervisorField::Superseded) != 0 {
@@ -136,8 +136,8 @@ pub(crate) fn longest_wait(board: &Scoreboard, now: u64) -> Duration {
     since.map_or(Duration::ZERO, |since| Duration::from_nanos(now.saturating_sub(since)))
 }
 
-/// What follows from the `longest` wait where `limit` is the limit, zero for none. Once it is too long it must fall
-/// to half of the limit, so that one that is about the limit does not change anything every second.
+/// What follows from the `longest` wait where `limit` is the limit, zero for none. Once it is too long it must
+/// fall to half of the limit, so that one that is about the limit does not change anything every second.
 pub(crate) fn queue_health(former: QueueHealth, longest: Duration, limit: Duration) -> QueueHealth {
     if limit.is_zero() {
         return QueueHealth::Unwatched;

@@ -49,7 +49,8 @@ use crate::descriptors::{is_open_in, parent_of};
 pub use entries::{Entries, Entry, EntryPlace, KEY_BYTES_MAX};
 use events::{EVENT_WORDS, EventLog};
 pub use events::{Event, EventKind};
-pub use fields::{QueueHealth, SlotField, SlotState, SupervisorField, SupervisorState};
+pub(crate) use fields::QueueHealth;
+pub use fields::{SlotField, SlotState, SupervisorField, SupervisorState};
 use inspection::PAGE_WORDS;
 pub use inspection::{
     Inspection, InspectionKind, InspectionLease, InspectionNumber, InspectionOrder, InspectionOutcome,
@@ -242,7 +243,7 @@ impl Scoreboard {
     }
 
     /// Whether requests wait for too long.
-    pub fn queue_health(&self) -> QueueHealth {
+    pub(crate) fn queue_health(&self) -> QueueHealth {
         match self.get(SupervisorField::QueueHealth) {
             1 => QueueHealth::Brisk,
             2 => QueueHealth::Late,

@@ -16,6 +16,8 @@ pub struct Ending {
     end: Option<Instant>,
     /// It was told by a signal to end, and has asked for a successor.
     leaving: bool,
+    /// Until when it goes on, once it is to finish after a delay.
+    goes_on_until: Option<Instant>,
 }
 
 /// The step that a worker takes at a signal that tells it to end. One that can be followed asks for a successor
@@ -57,9 +59,25 @@ impl Ending {
         self.end.is_some()
     }
 
-    /// The time that is left until its main thread ends the process, once it is to end.
+    /// The time that is left until its main thread has something to do: finish after a delay, or end the process.
     pub fn left(&self, now: Instant) -> Option<Duration> {
-        self.end.map(|end| end.saturating_duration_since(now))
+        let next = self.goes_on_until.into_iter().chain(self.end).min();
+        next.map(|next| next.saturating_duration_since(now))
+    }
+
+    /// It is to finish after `delay`; `false` if it is to do so at once: there is no delay, or it was told before.
+    pub fn finish_after(&mut self, now: Instant, delay: Duration) -> bool {
+        let is_told = self.goes_on_until.take().is_some() || self.has_begun();
+        if is_told || delay.is_zero() {
+            return false;
+        }
+        self.goes_on_until = Some(now + delay);
+        true
+    }
+
+    /// Whether the delay is over after which it finishes; `true` once.
+    pub fn is_delay_over(&mut self, now: Instant) -> bool {
+        self.goes_on_until.take_if(|until| *until <= now).is_some()
     }
 
     /// A signal tells it to end: as all who leave when there is a successor; at the second time without one.
@@ -94,6 +112,18 @@ mod tests {
         assert_eq!(ending.leave(true), LeaveStep::AskSuccessor);
         assert_eq!(ending.leave(true), LeaveStep::Finish, "nobody waits longer than for a second signal");
         assert_eq!(Ending::default().leave(false), LeaveStep::Finish, "there is nobody to ask");
+    }
+
+    #[test]
+    fn it_goes_on_for_the_delay_and_a_second_signal_skips_the_rest() {
+        let (mut ending, now) = (Ending::default(), Instant::now());
+        assert!(!ending.finish_after(now, Duration::ZERO), "there is no delay");
+        assert!(ending.finish_after(now, MINUTE));
+        assert_eq!((ending.left(now), ending.has_begun()), (Some(MINUTE), false));
+        assert!(!ending.is_delay_over(now + MINUTE / 2) && ending.is_delay_over(now + MINUTE));
+        assert!(!ending.is_delay_over(now + MINUTE), "once");
+        assert!(ending.finish_after(now, MINUTE) && !ending.finish_after(now, MINUTE));
+        assert_eq!(ending.left(now), None, "whoever asked finishes at once");
     }
 
     #[test]

@@ -2,14 +2,18 @@
 
 use std::hash::RandomState;
 use std::io;
+use std::sync::Arc;
 
 use portico_config::Config;
 use portico_metrics::{EndedRequests, Gauge, Metrics};
-use portico_server::SharedLimits;
+use portico_net::Listener;
+use portico_server::{Health, SharedLimits};
 use portico_supervisor::{
     Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, WorkerSlot, now_nanos, thread_count,
 };
 
+use crate::early_probes::{self, EarlyProbes};
+use crate::health::health;
 use crate::limit_memory::{limit_words, shared_limits};
 
 /// A worker's place: one slot of a scoreboard, which stays mapped for the rest of the process' life. Each request
@@ -38,12 +42,53 @@ impl SlotHandle {
         scoreboard.metrics().set(Gauge::ThreadsPerWorker, config.threads.into());
         scoreboard.metrics().set(Gauge::WorkersWanted, 1);
         scoreboard.metrics().set(Gauge::Workers, 1);
-        scoreboard.set(SupervisorField::State, SupervisorState::Serving as u64);
         let place = Self::new(&scoreboard, 0).ok_or(io::ErrorKind::InvalidInput)?;
         place.slot().set(SlotField::StartedNanos, now_nanos());
-        place.slot().set(SlotField::State, SlotState::Ready as u64);
+        place.slot().set(SlotField::State, SlotState::Starting as u64);
         place.slot().set(SlotField::Pid, std::process::id().into());
         Ok(place)
+    }
+
+    /// The worker, which has no supervisor, serves from now on.
+    pub fn serve_alone(&self) {
+        self.slot().set(SlotField::ReadyNanos, now_nanos());
+        self.slot().set(SlotField::State, SlotState::Ready as u64);
+        self.scoreboard.set(SupervisorField::ServingNanos, now_nanos());
+        self.scoreboard.set(SupervisorField::State, SupervisorState::Serving as u64);
+    }
+
+    /// The worker, which has no supervisor, is told to stop.
+    pub fn stop_alone(&self) {
+        self.scoreboard.set(SupervisorField::State, SupervisorState::Stopping as u64);
+    }
+
+    /// What probes are told of the server, where `config` has them told.
+    pub fn health(&self, config: &Config) -> Option<Health> {
+        health(config, self.scoreboard.clone())
+    }
+
+    /// Whether the worker is to answer probes while it imports the application.
+    pub fn wants_early_probes(&self, config: &Config) -> bool {
+        self.number == 0 && early_probes::are_wanted(config, self.scoreboard)
+    }
+
+    /// Answers probes on `listeners`, of which the caller keeps others, until what this returns is dropped; `None`
+    /// if another worker accepts already, or probes are not answered.
+    ///
+    /// # Errors
+    /// The kernel's, when memory, descriptors or threads have run out.
+    pub fn answer_probes(
+        &self,
+        config: &Arc<Config>,
+        listeners: Vec<Listener>,
+    ) -> io::Result<Option<EarlyProbes>> {
+        let Some(health) = self.health(config) else { return Ok(None) };
+        EarlyProbes::begin(config, listeners, health, (self.scoreboard.clone(), Some(self.number)))
+    }
+
+    /// The application is there. Returns when the worker may accept: no other one answers probes any more.
+    pub fn await_turn(&self) {
+        early_probes::await_turn(self.scoreboard, self.number);
     }
 
     /// Where this process counts, for the rest of its life.

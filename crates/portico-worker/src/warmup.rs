@@ -235,6 +235,7 @@ mod tests {
             Arc::clone(&application) as Arc<dyn Application>,
             None,
             None,
+            None,
         );
         let lending = lending.unwrap();
         thread::scope(|scope| {

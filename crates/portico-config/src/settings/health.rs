@@ -22,13 +22,14 @@ pub(crate) const HEALTH_PATH: Setting = Setting {
     help: "Answer probes below this path: livez, readyz and startupz",
     details: "With /-/ these are /-/livez, /-/readyz and /-/startupz, on all listeners. The server itself \
         responds, also while every thread and every interpreter is busy. They come before routes, passwords, \
-        limits, --allowed-hosts and redirect:// listeners. /livez fails if a restart would help: the supervisor or \
-        all workers have stopped working for 10 s. /readyz fails before the first worker is ready, while fewer than \
-        --ready-min are, and from the signal to stop on. /startupz passes once a worker has been ready, and says \
-        before what the server waits for. GET and HEAD are allowed; ?verbose tells each check, and \
-        `Accept: application/health+json` gets JSON. Whoever reaches the listener can ask, so let a proxy that faces \
-        the internet refuse the path. While the first worker starts, other requests get 503 with Retry-After; \
-        without this setting, or with sockets that systemd passes on, they wait.",
+        limits, --allowed-hosts and redirect:// listeners. /livez fails if a restart would help: the \
+        supervisor or all workers have stopped working for 10 s. /readyz fails before the first worker is \
+        ready, while fewer than --ready-min are, and from the signal to stop on. /startupz passes once a \
+        worker has been ready, and says before what the server waits for. GET and HEAD are allowed; ?verbose \
+        tells each check, and `Accept: application/health+json` gets JSON. Whoever reaches the listener can \
+        ask, so let a proxy that faces the internet refuse the path. While the first worker starts, other \
+        requests get 503 with Retry-After; without this setting, or with sockets that systemd passes \
+        on, they wait.",
     ..Setting::BLANK
 };
 
@@ -45,7 +46,7 @@ fn health_path() {
         None
     );
     for text in ["-", "livez", "//", "/a//b", "/a/../b", "/./a", "/a?b", "/a#b", "/a%2d", "/a b", "/\u{e9}"] {
-        assert!(refusal(&["--health-path", text]).contains("such as /-/"), "{text}");
+        assert!(refusal(&["--health-path", text]).contains("as in /-/"), "{text}");
     }
 }
 
@@ -79,8 +80,8 @@ pub(crate) const READY_MIN: Setting = Setting {
     default: "1",
     area: Area::Requests,
     help: "Ready workers that /readyz of --health-path asks for",
-    details: "At most the number of --workers counts, and of MIN..MAX the first. A higher number keeps a server \
-        that has lost some of its workers from getting a full share of the requests.",
+    details: "At most the number of --workers counts, and of MIN..MAX the first. A higher number keeps a \
+        server that has lost some of its workers from getting a full share of the requests.",
     ..Setting::BLANK
 };
 
@@ -105,8 +106,9 @@ pub(crate) const READY_MAX_WAIT: Setting = Setting {
     area: Area::Requests,
     help: "Wait in the queue from which on /readyz of --health-path fails",
     details: "/readyz fails once a request has waited for a thread for so long, and passes again when none has \
-        waited for half of that. Off by default: if all servers are overloaded at once, all of them would be taken \
-        out of service, and nobody would respond. Use it where a load balancer keeps some servers in any case.",
+        waited for half of that. Off by default: if all servers are overloaded at once, all of them would be \
+        taken out of service, and nobody would respond. Use it where a load balancer keeps some servers in \
+        any case.",
     ..Setting::BLANK
 };
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use pyo3::prelude::*;
 
-use portico_metrics::{Counter, Metrics};
+use portico_metrics::Counter;
 use portico_server::{Handover, Sharing};
 use portico_supervisor::{ChildContext, ControlSocket, Report, SlotField, SlotState, WorkerSlot, now_nanos};
 use portico_worker::{OtherWorkers, SlotHandle};
@@ -82,10 +82,10 @@ impl WorkerContext {
         self.limit_keys.clone()
     }
 
-    /// How it passes connections on to its siblings, which find its load in `metrics`.
-    pub(crate) fn sharing(&self, metrics: Metrics<'static>) -> Sharing {
+    /// How it passes connections on to its siblings, which find its load at its `place`.
+    pub(crate) fn sharing(&self, place: &SlotHandle) -> Sharing {
         let (scoreboard, slot) = (self.child.scoreboard.clone(), self.child.slot);
-        let others = OtherWorkers::new(scoreboard, slot, metrics, self.succeeded);
+        let others = OtherWorkers::new(scoreboard, slot, place.slot(), self.succeeded);
         Sharing { handover: self.handover.clone(), siblings: Arc::new(others) }
     }
 

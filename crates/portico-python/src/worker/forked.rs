@@ -27,13 +27,16 @@ static WITHHELD: Mutex<Vec<WithheldSocket>> = Mutex::new(Vec::new());
 ///
 /// # Errors
 /// Python's `os` refuses the hook; the kernel does not know a socket.
-pub(crate) fn withhold(py: Python<'_>, listeners: &[Listener]) -> PyResult<()> {
+pub(crate) fn withhold<'l>(
+    py: Python<'_>,
+    listeners: impl IntoIterator<Item = &'l Listener>,
+) -> PyResult<()> {
     let withheld = |listener: &Listener| -> PyResult<WithheldSocket> {
         let descriptor = listener.as_fd();
         let inode = fstat(descriptor).map_err(std::io::Error::from)?.st_ino;
         Ok(WithheldSocket { descriptor: descriptor.as_raw_fd(), inode })
     };
-    let withheld = listeners.iter().map(withheld).collect::<PyResult<Vec<_>>>()?;
+    let withheld = listeners.into_iter().map(withheld).collect::<PyResult<Vec<_>>>()?;
     forked_children::unmark();
     if let Ok(mut known) = WITHHELD.lock() {
         *known = withheld;

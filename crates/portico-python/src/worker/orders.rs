@@ -8,7 +8,7 @@ use std::{io, thread};
 use portico_log::Reopener;
 use portico_server::Lending;
 use portico_supervisor::{ControlCommand, LogFiles, Report};
-use portico_worker::{Ending, Inbox, LeaveStep, Wake, WorkerSetup, logging, logs};
+use portico_worker::{Ending, Inbox, LeaveStep, SlotHandle, Wake, WorkerSetup, logging, logs};
 
 use super::context::WorkerContext;
 use super::threads::Threads;
@@ -20,6 +20,7 @@ pub(crate) struct Orders {
     lending: Arc<Lending>,
     threads: Arc<Threads>,
     context: Option<Arc<WorkerContext>>,
+    place: SlotHandle,
     reopener: Option<Reopener>,
     ending: Mutex<Ending>,
     /// What ends the process while its main thread cannot. Dropped, they are called off.
@@ -31,11 +32,11 @@ impl Orders {
     pub(crate) fn new(
         setup: Arc<WorkerSetup>,
         (lending, threads): (Arc<Lending>, Arc<Threads>),
-        context: Option<Arc<WorkerContext>>,
+        (context, place): (Option<Arc<WorkerContext>>, SlotHandle),
         reopener: Option<Reopener>,
     ) -> Self {
         let (ending, forced_exits) = (Mutex::default(), Mutex::default());
-        Self { setup, lending, threads, context, reopener, ending, forced_exits }
+        Self { setup, lending, threads, context, place, reopener, ending, forced_exits }
     }
 
     pub(crate) fn ending(&self) -> MutexGuard<'_, Ending> {
@@ -83,6 +84,11 @@ impl Orders {
                     );
                     self.drain(limit);
                 }
+                Wake::Timeout if self.ending().is_delay_over(Instant::now()) => {
+                    let config = &self.setup.config;
+                    let limit = config.graceful_timeout.saturating_sub(config.drain_delay_within_end());
+                    self.drain(limit);
+                }
                 // It takes the interpreter only where that is the end: a call that was given up may keep it.
                 Wake::ExitNotified if !self.threads.all_ended(self.lending.is_stopped()) => {}
                 wake @ (Wake::TellStacks
@@ -105,8 +111,19 @@ impl Orders {
         log::info!("Handling signal: {signal}; finishing what runs, {} s at most", limit.as_secs_f64());
         match self.context {
             Some(_) => self.retire(limit),
-            None => self.drain(limit),
+            None => self.stop_alone(limit),
         }
+    }
+
+    /// Ends without a supervisor, who would see to the delay: first of all probes are told, and connections are
+    /// accepted until that is over.
+    fn stop_alone(&self, limit: Duration) {
+        self.place.stop_alone();
+        let delay = self.setup.config.drain_delay_within_end();
+        if self.ending().finish_after(Instant::now(), delay) {
+            return self.lending.announce_close();
+        }
+        self.drain(limit);
     }
 
     /// Does what the supervisor wants.

@@ -16,8 +16,8 @@ use portico_metrics::Metrics;
 use portico_server::{Application, Lending, Recording, Routes, SharedLimits};
 use portico_supervisor::{Report, StacksFile};
 use portico_worker::{
-    Inbox, LEAVING, SlotHandle, Wake, WorkerSetup, counted, crippled_message, end_crippled, logging, opening,
-    telemetry, warm_up,
+    EarlyProbes, Inbox, LEAVING, SlotHandle, Wake, WorkerSetup, counted, crippled_message, end_crippled,
+    logging, opening, telemetry, warm_up,
 };
 
 use super::app::{LoadError, Loaded};
@@ -55,6 +55,9 @@ pub(crate) struct WorkerRun {
 }
 
 /// A worker that serves: its engine, its threads, and what looks after them.
+/// Where a worker accepts, and what answers probes there until it does.
+type Listening = (Vec<Listener>, Option<EarlyProbes>);
+
 struct Serving {
     config: Arc<Config>,
     lending: Arc<Lending>,
@@ -79,7 +82,7 @@ impl WorkerRun {
         let records = ThreadStatuses::new(place(config, context.as_deref())?);
         let recording = begin_recording(py, &setup, context.as_deref(), records.place())?;
         let reopener = recording.access_log.as_ref().and_then(AccessLog::reopener);
-        forked::withhold(py, &listeners)?;
+        let early_probes = answer_probes(py, config, &listeners, records.place())?;
         // Before the application is imported: an import that hangs can be looked at.
         let stacks = install_stacks(py, stacks)?;
         let reloader = start_reloader(py, &setup, context.as_ref())?;
@@ -91,8 +94,10 @@ impl WorkerRun {
         let gateway = Gateway::new(py, application, mounted, config, observer)?;
         let hub = Hub::of_application(py)?;
         let called = Called::new(gateway, hub.as_ref(), &records);
-        let sharing = context.as_deref().map(|context| context.sharing(records.place().metrics()));
-        let lending = Lending::new(Arc::clone(config), recording, called.application(), routes, sharing)
+        let sharing = context.as_deref().map(|context| context.sharing(records.place()));
+        let health = records.place().health(config);
+        let application = called.application();
+        let lending = Lending::new(Arc::clone(config), recording, application, routes, health, sharing)
             .map_err(|error| system("starting the engine", &error))?;
         catch_signals(py, signals, &lending, &stacks, context.as_deref())?;
         let threads = start_threads(py, config, &lending, signals, &records, called)?;
@@ -108,7 +113,8 @@ impl WorkerRun {
         })
         .map_err(|error| system("starting threads", &error))?;
         let engine = (Arc::clone(&lending), Arc::clone(&threads));
-        let orders = Arc::new(Orders::new(Arc::clone(&setup), engine, context.clone(), reopener));
+        let place = (context.clone(), records.place().clone());
+        let orders = Arc::new(Orders::new(Arc::clone(&setup), engine, place, reopener));
         let serving = Serving {
             config: Arc::clone(config),
             lending: Arc::clone(&lending),
@@ -119,7 +125,8 @@ impl WorkerRun {
             hub,
             orders,
         };
-        let result = serving.serve(py, &target, listeners, signals).and_then(|()| serving.check());
+        let result =
+            serving.serve(py, &target, (listeners, early_probes), signals).and_then(|()| serving.check());
         drop(serving);
         stacks.uninstall(py);
         // Without the interpreter: the watch's helper may wait for it, and this writes the rest of the access
@@ -213,10 +220,10 @@ impl Serving {
         &self,
         py: Python<'_>,
         target: &str,
-        listeners: Vec<Listener>,
+        (listeners, early_probes): Listening,
         signals: &Signals,
     ) -> Result<(), StartError> {
-        let result = self.serve_until_end(py, target, listeners, &signals.inbox());
+        let result = self.serve_until_end(py, target, listening, &signals.inbox());
         if let Some(hub) = &self.hub {
             hub.close(py);
         }
@@ -227,7 +234,7 @@ impl Serving {
         &self,
         py: Python<'_>,
         target: &str,
-        listeners: Vec<Listener>,
+        listening: Listening,
         inbox: &Inbox,
     ) -> Result<(), StartError> {
         if let Err(error) = self.warm_up(py, &listeners) {
@@ -245,13 +252,22 @@ impl Serving {
         }
         self.lending.listen(listeners).map_err(|error| system("listening", &error))?;
         self.announce(target, &urls);
-        if let Some(context) = &self.context {
-            context.ready();
-            context.tell(py, "ready", "worker.alive");
+        match &self.context {
+            None => self.records.place().serve_alone(),
+            Some(context) => {
+                context.ready();
+                context.tell(py, "ready", "worker.alive");
+            }
         }
         self.wait_for_end(py, inbox)
     }
 
+        // No request is refused that could be answered.
+        let records = Arc::clone(&self.records);
+        py.detach(|| {
+            drop(early_probes);
+            records.place().await_turn();
+        });
     fn warm_up(&self, py: Python<'_>, listeners: &[Listener]) -> Result<(), StartError> {
         let Some(listener) = listeners.first() else { return Ok(()) };
         let (config, lending, server) =
@@ -463,6 +479,23 @@ fn start_reloader(
     let started = py.detach(|| Reloader::start(setup, context));
     started.map(Some).map_err(|error| system("watching files for --reload", &error))
 }
+/// Has processes that the application forks let go of `listeners`, and probes answered there while it is imported.
+fn answer_probes(
+    py: Python<'_>,
+    config: &Arc<Config>,
+    listeners: &[Listener],
+    place: &SlotHandle,
+) -> Result<Option<EarlyProbes>, StartError> {
+    if !place.wants_early_probes(config) {
+        forked::withhold(py, listeners)?;
+        return Ok(None);
+    }
+    let shared: io::Result<Vec<Listener>> = listeners.iter().map(Listener::share).collect();
+    let shared = shared.map_err(|error| system("answering probes", &error))?;
+    forked::withhold(py, listeners.iter().chain(&shared))?;
+    place.answer_probes(config, shared).map_err(|error| system("answering probes", &error))
+}
+
 
 /// What was found, or a page that tells why it was not. What was asked for in vain at the first start is refused
 /// as ever: no change of a file would mend it.

@@ -3,18 +3,23 @@
 //! It has one thread and answers no request. Each worker is forked twice: the process in between ends at
 //! once, so that the worker becomes the supervisor's child and the supervisor alone reaps.
 
-use std::thread;
+use std::sync::Arc;
 use std::time::Duration;
+use std::{io, thread};
 
 use pyo3::prelude::*;
 
-use portico_config::Preload;
-use portico_supervisor::{ChildContext, ControlCommand, ControlSocket, Forked, Report, StacksFile};
-use portico_worker::{Master, Wake, logging, logs};
+use portico_config::{Config, Preload};
+use portico_net::Listener;
+use portico_supervisor::{
+    ChildContext, ControlCommand, ControlSocket, Forked, Report, Scoreboard, StacksFile,
+};
+use portico_worker::{EarlyProbes, Master, Wake, logging, logs};
 
 use super::app::Loaded;
 use super::context::is_child_of;
 use super::fork_safety::obstacles;
+use super::forked;
 use super::host::ForkContext;
 use super::signals::{Signals, ignore_at_end};
 use super::source::{Source, find};
@@ -42,13 +47,14 @@ const LOG_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) fn run<'py>(
     py: Python<'py>,
     fork_context: &ForkContext,
-    mut child: ChildContext,
+    (mut child, listeners): (ChildContext, &[Listener]),
     begun: PyResult<()>,
     mut fork: PythonFork<'py>,
 ) -> ForkedWorker<'py> {
     let stacks = child.stacks.take();
+    let place = (listeners, &child.scoreboard);
     let prepared =
-        begun.map_err(StartError::from).and_then(|()| prepare(py, fork_context, stacks, &mut fork));
+        begun.map_err(StartError::from).and_then(|()| prepare(py, fork_context, stacks, &mut fork, place));
     let (loaded, signals) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -73,15 +79,19 @@ fn prepare(
     fork_context: &ForkContext,
     stacks: Option<StacksFile>,
     fork: &mut PythonFork<'_>,
+    (listeners, scoreboard): (&[Listener], &Scoreboard),
 ) -> Result<(Loaded, Signals), StartError> {
     let setup = &fork_context.setup;
     let mut signals = Signals::interrupting(py, Master::Supervisor)?;
     fork.unblock_signals()?;
     let stacks = stacks.map(|stacks| Stacks::install(py, stacks)).transpose()?;
+    let early_probes = answer_probes(py, &setup.config, listeners, scoreboard);
     let found = find(py, Source::Target, &setup.config, setup.folder.path());
     // The workers have their own.
     stacks.iter().for_each(|stacks| stacks.uninstall(py));
     drop(stacks);
+    // Nothing is forked beside a thread of the server's own.
+    py.detach(|| drop(early_probes));
     let loaded = found?;
     let gc = py.import("gc")?;
     gc.call_method0("collect")?;
@@ -104,6 +114,27 @@ fn prepare(
     }
     signals.catch(py)?;
     Ok((loaded, signals))
+}
+
+/// Has processes that the application forks let go of `listeners`, and at the first start probes answered there while
+/// it is imported.
+fn answer_probes(
+    py: Python<'_>,
+    config: &Arc<Config>,
+    listeners: &[Listener],
+    scoreboard: &Scoreboard,
+) -> Option<EarlyProbes> {
+    let shared: io::Result<Vec<Listener>> = listeners.iter().map(Listener::share).collect();
+    let withheld = shared.map_err(PyErr::from).and_then(|shared| {
+        forked::withhold(py, listeners.iter().chain(&shared))?;
+        Ok(EarlyProbes::of_template(config, shared, scoreboard.clone())?)
+    });
+    withheld.unwrap_or_else(|error| {
+        log::warn!(
+            "probes are not answered during the import, or what that forks keeps the listening sockets: {error}"
+        );
+        None
+    })
 }
 
 /// Forks workers as the supervisor asks for them, until that ends.

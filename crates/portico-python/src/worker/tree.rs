@@ -18,7 +18,7 @@ use portico_files::Owner;
 use portico_os::Folder;
 use portico_server::Handover;
 use portico_supervisor::upgrade::Takeover;
-use portico_supervisor::{ChildContext, ProcessRole, Report, Supervisor};
+use portico_supervisor::{ChildContext, ProcessRole, Report, Supervisor, SupervisorField};
 use portico_worker::{
     Master, WorkerSetup, fit_workers, folders, forget_start, limit_words, logging, logs,
     raise_descriptor_limit, tell_workers, write_pidfile,
@@ -37,7 +37,7 @@ use super::start::{
 };
 use super::start_error::{StartError, system};
 use super::template::{self, ForkedWorker};
-use super::{check, development, environment, forked, title};
+use super::{check, development, environment, title};
 use crate::conf::{Hooks, guard_files, install_loggers, leave_loggers, log_here, share_access_log};
 use crate::error::traceback;
 use crate::fork::{Handlers, PythonFork, leave_signals};
@@ -104,6 +104,7 @@ pub(crate) fn run(
     }
     let listeners = Rc::new(listeners);
     let pidfile = write_pidfile(&setup.config, origin.takeover.is_some(), workers)?;
+    let takes_over = origin.takeover.is_some();
     let resources = OwnedResources { pidfile, reloader };
     if let Some(hooks) = &hooks {
         hooks.listening(py, &listeners).map_err(|error| hook_failed(py, "when_ready", &error))?;
@@ -119,6 +120,7 @@ pub(crate) fn run(
         SupervisorHost::new(Rc::clone(&tree.fork_context), listeners, origin, resources, configuration);
     let mut supervisor = Supervisor::new(Arc::clone(&config), Box::new(host), limit_words(&config))
         .map_err(|error| system("making the scoreboard", &error))?;
+    supervisor.scoreboard().set(SupervisorField::TakesOver, takes_over.into());
     logging::count_in(supervisor.scoreboard().leaked().metrics());
     leave_signals(py)?;
     let mut fork = PythonFork::new(py, Handlers::Reset);
@@ -252,13 +254,8 @@ impl Tree {
                 let fork_context = self.fork_context.borrow().clone();
                 forget_start();
                 title::set(py, title::Role::Template, &fork_context.setup.config);
-                if let Err(error) = forked::withhold(py, &listeners) {
-                    log::warn!(
-                        "what the application forks at its import keeps the listening sockets: {error}"
-                    );
-                }
                 let ForkedWorker { child, loaded, fork } =
-                    template::run(py, &fork_context, child, begun, fork);
+                    template::run(py, &fork_context, (child, &listeners), begun, fork);
                 let start = Start { child, source: Source::Loaded(loaded), begun: Ok(()), fork };
                 self.work(py, start, listeners)
             }

@@ -18,6 +18,7 @@ use super::reports::Reports;
 use super::work::WorkHandle;
 use super::{ConnectionId, HttpsRedirect, Ledger, MemoryLeft, Routes};
 use crate::forwarded::{Heard, Policy};
+use crate::health::Health;
 use crate::spool::Spools;
 
 /// The state that an engine lends to the connection that works: configuration, limits, clock, buffers, ledger and
@@ -60,6 +61,8 @@ pub(crate) struct EngineContext {
     pub https_redirect: HttpsRedirect,
     /// The configuration's routes; `None` where there are none.
     pub routes: Option<Box<Routes>>,
+    /// Where the server's health is told; `None` where it is not.
+    pub health: Option<Box<Health>>,
     /// Where reads go.
     pub scratch: Vec<u8>,
     /// Where responses are encoded.
@@ -208,6 +211,7 @@ impl EngineContext {
             tls: None,
             https_redirect: HttpsRedirect::default(),
             routes: None,
+            health: None,
             scratch: vec![0; SCRATCH_BYTES],
             out: Vec::new(),
             ledger,

@@ -288,6 +288,9 @@ impl Connection {
     pub(super) fn end_exchange(&mut self, context: &mut EngineContext) {
         let Some(exchange) = self.exchange.take() else { return };
         let Some(status) = exchange.outcome.status else { return };
+        if context.health.is_some() && context.is_unlogged(exchange.routed.as_deref()) {
+            return; // Probes are none of the requests that are measured.
+        }
         let method = exchange.head().map_or(Method::OTHER, |head| Method::of(head.method()));
         let whole = exchange.moments.whole(context.now);
         context.metrics.record_exchange(method, status, whole);

@@ -14,6 +14,7 @@ mod exchange;
 mod flow;
 mod gateway;
 mod guards;
+mod health;
 mod held;
 mod hosts;
 mod io_state;

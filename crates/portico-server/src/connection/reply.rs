@@ -13,6 +13,7 @@ use portico_proto::{Fields, ResponseHead};
 
 use super::static_files::FILE_METHODS;
 use super::{Block, ResponsePart};
+use crate::health::HEALTH_JSON;
 
 /// One of the server's own responses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,15 @@ pub enum Reply {
     },
     /// 204 with the methods that files take.
     FileMethods,
+    /// How it stands with the server's health.
+    Health {
+        /// 200 or 503.
+        status: u16,
+        /// Whether that is told in JSON.
+        is_json: bool,
+        /// What is told.
+        content: Bytes,
+    },
     /// 200 with the page that lists a folder.
     Listing(Bytes),
     /// No file can be sent: 404, or 403 where it cannot be read.
@@ -66,6 +76,8 @@ pub enum Reply {
     Redirect(Vec<u8>),
     /// The request is refused with this status, for this reason.
     Refused(u16, Cow<'static, str>),
+    /// 503: the application is not there yet.
+    Starting,
     /// 503: as many WebSockets are open as may be (`--max-streams`).
     StreamsFull,
     /// 401: the route wants a password (`auth`), and the request has none, or a wrong one.
@@ -95,6 +107,7 @@ impl Reply {
             | Self::LoginsFull
             | Self::QueueFull
             | Self::QueueTimeout
+            | Self::Starting
             | Self::StreamsFull
             | Self::TooManyAtOnce => 503,
             Self::Unauthorized { .. } => 401,
@@ -102,6 +115,7 @@ impl Reply {
             Self::ApplicationTimeout => 504,
             Self::MethodNotAllowed(_) => 405,
             Self::Fixed { status, .. }
+            | Self::Health { status, .. }
             | Self::Moved { status, .. }
             | Self::NoFile(status)
             | Self::Refused(status, _) => *status,
@@ -123,12 +137,14 @@ impl Reply {
             | Self::Cancelled
             | Self::FileMethods
             | Self::Fixed { .. }
+            | Self::Health { .. }
             | Self::Listing(_)
             | Self::NoFile(_)
             | Self::Moved { .. }
             | Self::QueueFull
             | Self::QueueTimeout
             | Self::Redirect(_)
+            | Self::Starting
             | Self::StreamsFull => false,
         }
     }
@@ -155,11 +171,12 @@ impl Reply {
             Self::MethodNotAllowed(_) => b"405 Method Not Allowed\n",
             Self::NoFile(403) => b"403 Forbidden\n",
             Self::NoFile(_) => b"404 Not Found\n",
-            Self::FileMethods | Self::Listing(_) => b"",
+            Self::FileMethods | Self::Health { .. } | Self::Listing(_) => b"",
             // A page stands in for it, or the protocol's reason phrase says more.
             Self::Fixed { status, .. } => return Cow::Owned(format!("{status}\n").into_bytes()),
             Self::Moved { status, .. } => return Cow::Owned(format!("{status} Redirect\n").into_bytes()),
             Self::Refused(_, reason) => return Cow::Owned(format!("{reason}\n").into_bytes()),
+            Self::Starting => b"503 Service Unavailable: the application is being started\n",
             Self::StreamsFull => b"503 Service Unavailable: too many WebSockets are open\n",
             Self::TooManyAtOnce => b"503 Service Unavailable: too many such requests are running\n",
             Self::TooManyRequests { .. } => b"429 Too Many Requests\n",
@@ -178,6 +195,12 @@ impl Reply {
             }
             // There is no content that would have a type.
             Self::Fixed { status: 204 | 205 | 304, .. } | Self::FileMethods => {}
+            Self::Health { is_json, .. } => {
+                let content_type = if *is_json { HEALTH_JSON } else { "text/plain; charset=utf-8" };
+                fields.push(b"Content-Type", content_type.as_bytes());
+                fields.push(b"Cache-Control", b"no-store");
+                fields.push(b"X-Content-Type-Options", b"nosniff");
+            }
             Self::Listing(_) => {
                 for (name, value) in LISTING_FIELDS {
                     fields.push(name, value);
@@ -196,6 +219,7 @@ impl Reply {
             | Self::LoginsFull
             | Self::QueueFull
             | Self::QueueTimeout
+            | Self::Starting
             | Self::StreamsFull
             | Self::TooManyAtOnce => fields.push(b"Retry-After", b"1"),
             Self::Unauthorized { challenge } => fields.push(b"WWW-Authenticate", challenge.as_bytes()),
@@ -218,6 +242,7 @@ impl Reply {
             | Self::ApplicationTimeout
             | Self::Cancelled
             | Self::Fixed { .. }
+            | Self::Health { .. }
             | Self::Listing(_)
             | Self::Refused(..) => {}
         }
@@ -227,6 +252,7 @@ impl Reply {
     /// Its content; a page is kept as it is.
     fn content(&self, page: Option<&Arc<[u8]>>) -> Block<'static> {
         match (self, page) {
+            (Self::Health { content, .. }, _) => Block::Shared(Box::new(content.clone())),
             (Self::Fixed { page: Some(page), .. }, _) | (_, Some(page)) => {
                 Block::Shared(Box::new(Bytes::from_owner(Arc::clone(page))))
             }
@@ -265,6 +291,7 @@ mod tests {
             Reply::QueueTimeout,
             Reply::Redirect(b"https://x/".to_vec()),
             refused,
+            Reply::Starting,
             Reply::StreamsFull,
             Reply::TooManyAtOnce,
             Reply::LoginsFull,

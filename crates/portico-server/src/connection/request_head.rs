@@ -41,6 +41,11 @@ impl Connection {
         if context.ledger.refuses(head_bytes as usize) {
             return self.refuse_for_memory(context);
         }
+        if context.health.is_some()
+            && let Some(step) = self.respond_to_probe(context)
+        {
+            return step;
+        }
         if context.config.allowed_hosts.is_limited()
             && let Some(host) = self.find_foreign_host(context)
         {

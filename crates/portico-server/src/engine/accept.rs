@@ -314,13 +314,27 @@ impl Engine {
 
     /// Takes every connection that the kernel has accepted, then closes the listeners.
     pub(super) fn close_listeners(&mut self) {
+        self.unwatch_listeners();
+        for index in 0..self.accepting.listeners.len() {
+            while self.accept_one(index) {}
+        }
+        self.forget_listeners();
+    }
+
+    /// Closes the listeners, and leaves what waits there to the other processes that have them.
+    pub(crate) fn unlisten(&mut self) {
+        self.unwatch_listeners();
+        self.forget_listeners();
+    }
+
+    fn unwatch_listeners(&mut self) {
         // Closing our descriptor alone would not end the watch: other processes have the socket too.
         if self.accepting.paused_until.take().is_none() {
             self.watch_listeners(false);
         }
-        for index in 0..self.accepting.listeners.len() {
-            while self.accept_one(index) {}
-        }
+    }
+
+    fn forget_listeners(&mut self) {
         self.accepting.listeners.iter().for_each(|listener| self.reactor.vital().remove(listener));
         self.accepting.listeners.clear();
     }

@@ -77,6 +77,12 @@ impl Lending {
         self.send(EngineMessage::Retire(Instant::now() + graceful));
     }
 
+    /// Accepts nothing more once this has returned, and leaves what waits at the listeners to others. Its
+    /// connections stay.
+    pub fn unlisten(&self) {
+        let _ = self.query_patiently(EngineMessage::Unlisten);
+    }
+
     /// Stops at once.
     pub fn stop(&self) {
         self.send(EngineMessage::Stop);

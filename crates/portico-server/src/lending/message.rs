@@ -31,6 +31,7 @@ pub(super) enum EngineMessage {
     ReadMore(ConnectionId),
     Retire(Instant),
     Stop,
+    Unlisten(Arc<Query<()>>),
     /// To be read is enough: the load is told with each laying down.
     TellLoad,
     WorkDone(WorkResult),
@@ -120,6 +121,10 @@ impl Lending {
                 EngineMessage::Retire(until) => engine.retire(until),
                 EngineMessage::Stop => engine.stop(),
                 EngineMessage::TellLoad => {}
+                EngineMessage::Unlisten(query) => {
+                    engine.unlisten();
+                    query.answer(());
+                }
                 EngineMessage::WorkDone(result) => engine.take_result(result),
             }
         }

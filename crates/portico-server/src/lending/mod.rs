@@ -47,6 +47,7 @@ use crate::connection::{
 };
 use crate::engine::{Call, Engine, POLL_INTERVAL, Writing};
 use crate::handover::Sharing;
+use crate::health::Health;
 use crate::spool::{SpoolError, Spools};
 pub use application::{Application, Request};
 use call_duration::CallDurationAverage;
@@ -97,7 +98,7 @@ struct GivenUp;
 impl Lending {
     /// An engine that has `application` called by the threads that will [`run`](Lending::run_thread), and accepts
     /// once it is to [`listen`](Lending::listen). `routes`, if there are any, decide about requests before that;
-    /// `sharing` is for a worker that is one of several.
+    /// `health` tells probes how it stands; `sharing` is for a worker that is one of several.
     ///
     /// # Errors
     /// The kernel's, when descriptors have run out.
@@ -106,6 +107,7 @@ impl Lending {
         recording: Recording,
         application: Arc<dyn Application>,
         routes: Option<Routes>,
+        health: Option<Health>,
         sharing: Option<Sharing>,
     ) -> std::io::Result<Arc<Self>> {
         let now = Instant::now();
@@ -114,6 +116,9 @@ impl Lending {
             Engine::new(Arc::clone(&config), Arc::clone(&reactor), recording, sharing.clone(), now);
         if let Some(routes) = routes {
             engine.set_routes(routes);
+        }
+        if let Some(health) = health {
+            engine.set_health(health);
         }
         Ok(Arc::new_cyclic(|lending: &Weak<Self>| {
             engine.set_poster(poster(lending.clone()));

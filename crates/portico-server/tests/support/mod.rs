@@ -54,7 +54,7 @@ impl TestServer {
         });
         let recording = Recording { access_log, ..Recording::private() };
         let lending =
-            Lending::new(Arc::clone(&config), recording, Arc::new(application), None, sharing).unwrap();
+            Lending::new(Arc::clone(&config), recording, Arc::new(application), None, None, sharing).unwrap();
         let mut threads: Vec<_> = (0..config.threads)
             .map(|_| {
                 let (lending, around) = (Arc::clone(&lending), around.clone());

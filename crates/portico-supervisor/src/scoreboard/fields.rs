@@ -55,7 +55,7 @@ pub enum SupervisorState {
 /// Whether requests wait for a thread longer than `--ready-max-wait` allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u64)]
-pub enum QueueHealth {
+pub(crate) enum QueueHealth {
     /// That is not looked at.
     #[default]
     Unwatched = 0,
