@@ -4,12 +4,23 @@ From the shell: ``portico mysite.wsgi``. From Python: ``portico.serve(applicatio
 """
 
 from portico._portico import (
+    AfterResponseRefused,
     ClientDisconnected,
     FileWrapper,
     RequestCancelled,
     RequestTimeout,
     __version__,
+    after_response,
     serve,
 )
 
-__all__ = ["ClientDisconnected", "FileWrapper", "RequestCancelled", "RequestTimeout", "__version__", "serve"]
+__all__ = [
+    "AfterResponseRefused",
+    "ClientDisconnected",
+    "FileWrapper",
+    "RequestCancelled",
+    "RequestTimeout",
+    "__version__",
+    "after_response",
+    "serve",
+]

@@ -1,18 +1,36 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
-from typing import Any, Protocol, final
+from typing import Any, ParamSpec, Protocol, final
 
 __all__ = [
+    "AfterResponseRefused",
     "ClientDisconnected",
     "FileWrapper",
     "RequestCancelled",
     "RequestTimeout",
     "__version__",
+    "after_response",
     "main",
     "serve",
 ]
 
 __version__: str
+
+_P = ParamSpec("_P")
+
+class AfterResponseRefused(RuntimeError):
+    """A function is not called after the response: too many wait for that, or this worker ends."""
+
+def after_response(function: Callable[_P, object], /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+    """Calls ``function(*args, **kwargs)`` in a thread of its own once the response has been handed over.
+
+    That is after ``close()`` of what the application has returned. Of a thread that has no request it is
+    called at once. It runs in a copy of the present context. Best effort: a process that dies takes it along,
+    and so does a worker that ends when ``--graceful-timeout`` is over. It is
+    ``environ["portico.after_response"]`` too.
+
+    Raises AfterResponseRefused if 1,000 wait, if the worker ends, or outside of a worker.
+    """
 
 class ClientDisconnected(ConnectionError):
     """The client left before its request was read whole, or before its answer was written.

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use portico_edge::limit::forgotten;
 use portico_insight::{ReadTime, Snapshot};
-use portico_metrics::{Buckets, Counter, Histogram, quantile_nanos};
-use portico_supervisor::Scoreboard;
+use portico_metrics::{Buckets, Counter, Gauge, Histogram, quantile_nanos};
+use portico_supervisor::{Scoreboard, SlotField};
 
 use crate::table::{TextTable, cut, memory, time, time_of_seconds};
 use crate::words::{phase, request_line, server_state, worker_state};
@@ -17,7 +17,7 @@ const REQUEST_WIDTH: usize = 48;
 pub(crate) fn tell(board: &Scoreboard, now: ReadTime) -> String {
     let snapshot = Snapshot::read(board, now);
     let mut text = heading(&snapshot);
-    for line in [snapshot.python.clone(), limits(board)].into_iter().flatten() {
+    for line in [snapshot.python.clone(), limits(board), after_responses(board)].into_iter().flatten() {
         let _ = writeln!(text, "{line}");
     }
     let workers = workers(board, &snapshot);
@@ -67,6 +67,26 @@ fn limits(board: &Scoreboard) -> Option<String> {
     (forgotten > 0).then(|| {
         format!("limits have forgotten {forgotten} client{} for others (--limit-slots)", plural(forgotten))
     })
+}
+
+/// What applications have left to be done after responses, where they have.
+fn after_responses(board: &Scoreboard) -> Option<String> {
+    let living = || board.slots().filter(|(_, slot)| slot.get(SlotField::Pid) != 0);
+    let now = |gauge| living().fold(0, |sum: u64, (_, slot)| sum.saturating_add(slot.metrics().gauge(gauge)));
+    let total = |counter| {
+        board.slots().fold(0, |sum: u64, (_, slot)| sum.saturating_add(slot.metrics().total(counter)))
+    };
+    let (running, queued) = (now(Gauge::AfterResponseRunning), now(Gauge::AfterResponseQueued));
+    let ended = [
+        (total(Counter::AfterResponseDone), "done"),
+        (total(Counter::AfterResponseFailed), "failed"),
+        (total(Counter::AfterResponseDropped), "dropped"),
+        (total(Counter::AfterResponseRefused), "refused"),
+    ];
+    let ended = ended.into_iter().filter(|(count, _)| *count > 0);
+    let ended: String = ended.map(|(count, what)| format!(", {count} {what}")).collect();
+    let is_used = running + queued > 0 || !ended.is_empty();
+    is_used.then(|| format!("after responses: {running} running, {queued} waiting{ended}"))
 }
 
 fn plural(count: u64) -> &'static str {
@@ -135,7 +155,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
     use std::sync::atomic::Ordering;
 
-    use portico_metrics::{Gauge, ReloadResult};
+    use portico_metrics::ReloadResult;
     use portico_supervisor::{Note, SlotField, SlotState, SupervisorField, SupervisorState, ThreadState};
 
     use super::*;
@@ -271,5 +291,21 @@ mod tests {
         assert_eq!(wait(), "< 917 ms -");
         record(1_000, u64::MAX);
         assert_eq!(wait(), "long -");
+    }
+
+    #[test]
+    fn what_is_left_after_responses_is_told_where_there_is_some() {
+        let board = Scoreboard::create(2, 1).unwrap();
+        assert_eq!(after_responses(&board), None);
+        for number in 0..2 {
+            let slot = board.slot(number).unwrap();
+            slot.set(SlotField::Pid, 7);
+            slot.metrics().set(Gauge::AfterResponseRunning, 1);
+            slot.metrics().set(Gauge::AfterResponseQueued, 4);
+            slot.metrics().add(Counter::AfterResponseDone, 10);
+        }
+        board.slot(0).unwrap().metrics().add(Counter::AfterResponseDropped, 1);
+        let told = "after responses: 2 running, 8 waiting, 20 done, 1 dropped";
+        assert_eq!(after_responses(&board).as_deref(), Some(told));
     }
 }

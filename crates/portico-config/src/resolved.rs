@@ -258,8 +258,8 @@ pub struct Config {
     pub backlog: u32,
     /// `--workers`
     pub workers: Workers,
-    /// `--workers auto`, or nothing was said: their number is that of the CPUs, and may be lowered to what memory
-    /// has room for.
+    /// `--workers auto`, or nothing was said: their number is that of the CPUs, and may be lowered to what
+    /// memory has room for.
     pub workers_auto: bool,
     /// `--worker-class`
     pub worker_class: WorkerClass,
@@ -286,7 +286,8 @@ pub struct Config {
     pub require_free_threading: bool,
     /// `--max-queue`: complete requests that may wait for a thread; beyond it 503.
     pub max_queue: usize,
-    /// `--max-streams`: connections that the application has taken over; beyond it 503, and 0 lets it take none.
+    /// `--max-streams`: connections that the application has taken over; beyond it 503, and 0 lets it take
+    /// none.
     pub max_streams: u32,
     /// `--timeout`: how long the application may take for a request without handing over a block; zero turns
     /// it off. See [`Config::timeout_for`].
@@ -373,12 +374,14 @@ pub struct Config {
     pub protocol: WireProtocol,
     /// `--forwarded-headers`
     pub forwarded_headers: ForwardedHeaders,
+    /// `--after-threads`
+    pub after_threads: u32,
     /// `--allowed-hosts`
     pub allowed_hosts: AllowedHosts,
-    /// `--secure-scheme-headers`
-    pub secure_scheme_headers: Vec<SchemeHeader>,
     /// `--health-path` and its like
     pub health: HealthSettings,
+    /// `--secure-scheme-headers`
+    pub secure_scheme_headers: Vec<SchemeHeader>,
     /// `--forwarder-headers`: in lower case, each with `*` at its end where it stands for all that begin so.
     pub forwarder_headers: Vec<String>,
     /// `--header-map`
@@ -434,10 +437,8 @@ impl Config {
         }
     }
 
-    /// How long the application may take for a request of `path` without handing over a block; zero means
-    /// without end. `path` is that of the request target as it was sent, without its query.
-    /// `--drain-delay`, as far as it leaves time to end: at most half of `--graceful-timeout` where it is not shorter.
-    /// The operator has been warned of that.
+    /// `--drain-delay`, as far as it leaves time to end: at most half of `--graceful-timeout` where it is not
+    /// shorter. The operator has been warned of that.
     pub fn drain_delay_within_end(&self) -> Duration {
         match self.drain_delay < self.graceful_timeout {
             true => self.drain_delay,
@@ -445,6 +446,8 @@ impl Config {
         }
     }
 
+    /// How long the application may take for a request of `path` without handing over a block; zero means
+    /// without end. `path` is that of the request target as it was sent, without its query.
     pub fn timeout_for(&self, path: &[u8]) -> Duration {
         self.path_timeouts.iter().find(|limit| limit.covers(path)).map_or(self.timeout, |limit| limit.timeout)
     }

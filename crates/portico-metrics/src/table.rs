@@ -69,6 +69,10 @@ table! {
         by_slot: true,
         statsd: &[StatsdName { name: "gunicorn.backlog", form: StatsdForm::Histogram, by_label: false }],
     };
+    /// Functions that run after a response (portico.after_response).
+    AfterResponseRunning = { name: "portico_after_response_running", by_slot: true };
+    /// Functions that wait to be called after a response, those of requests that still run included.
+    AfterResponseQueued = { name: "portico_after_response_queued", by_slot: true };
     /// Connections that a worker holds.
     Connections = { name: "portico_connections", by_slot: true };
     /// Resident memory of a worker, as it was measured last.
@@ -151,6 +155,14 @@ table! {
     HandedOn = { name: "portico_connections_handed_on" };
     /// Connections and requests taken over from other workers.
     TakenOver = { name: "portico_handovers_taken" };
+    /// Functions that were called after a response and have returned.
+    AfterResponseDone = { name: "portico_after_response_done" };
+    /// Functions that were called after a response and have raised.
+    AfterResponseFailed = { name: "portico_after_response_failed" };
+    /// Functions that were not called after a response, or not to their end, because their worker ended.
+    AfterResponseDropped = { name: "portico_after_response_dropped" };
+    /// Functions that were refused because too many waited, or because the worker ended.
+    AfterResponseRefused = { name: "portico_after_response_refused" };
     /// Records of the error log.
     LogRecords = {
         name: "portico_log_records",

@@ -2,6 +2,7 @@
 
 #![deny(unreachable_pub)]
 
+mod after_response;
 mod conf;
 mod daemon;
 mod error;
@@ -18,6 +19,8 @@ mod worker;
 
 #[pyo3::pymodule(gil_used = false)]
 mod _portico {
+    #[pymodule_export]
+    use crate::after_response::{AfterResponseRefused, after_response};
     #[pymodule_export]
     use crate::error::{ClientDisconnected, RequestCancelled, RequestTimeout};
     #[pymodule_export]

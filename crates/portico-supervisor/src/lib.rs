@@ -40,8 +40,8 @@ pub use pidfile::Pidfile;
 pub use scoreboard::{
     CONCURRENCY_WORDS, Entries, Entry, EntryPlace, Event, EventKind, Inspection, InspectionKind,
     InspectionLease, InspectionNumber, InspectionOrder, InspectionOutcome, KEY_BYTES_MAX, Note, OTHER_ROUTE,
-    ROUTE_BYTES_MAX, ROUTE_NUMBERS, ROUTES_MAX, RouteNumber, RouteTable, Running, Scoreboard,
-    SlotField, SlotState, SupervisorField, SupervisorState, ThreadRecord, ThreadState, WorkerSlot, now_nanos,
+    ROUTE_BYTES_MAX, ROUTE_NUMBERS, ROUTES_MAX, RouteNumber, RouteTable, Running, Scoreboard, SlotField,
+    SlotState, SupervisorField, SupervisorState, ThreadRecord, ThreadState, WorkerSlot, now_nanos,
     thread_count, thread_name,
 };
 pub use settings_file::SettingsFile;

@@ -41,7 +41,7 @@ impl PageServer {
         let port = bound.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or_default();
         let application = Arc::new(WebApplication::new(server, Access::new(port)?, trace_url));
         let url = format!("{bound}/?token={}", application.token());
-        let lending = Lending::new(Arc::clone(&config), Recording::private(), application, None, None)?;
+        let lending = Lending::new(Arc::clone(&config), Recording::private(), application, None, None, None)?;
         lending.listen(listeners)?;
         let mut serving = Self { lending, threads: Vec::new(), url };
         for _ in 0..config.threads {

@@ -5,6 +5,7 @@
 //! interpreter and the process are those of whoever owns it, `portico-python`.
 #![deny(unreachable_pub)]
 
+mod after_queue;
 mod call_status;
 mod call_watch;
 mod crippled;
@@ -33,6 +34,7 @@ pub mod telemetry;
 mod thread_numbers;
 mod warmup;
 
+pub use after_queue::{AFTER_QUEUE_MAX, AfterQueue, AfterRefusal};
 pub use call_status::{CallStatus, ClientState};
 pub use call_watch::{CallDescription, CallWatch, TICK_MAX, pause, tick};
 pub use crippled::{crippled_message, end_crippled};

@@ -3,7 +3,8 @@
 use super::keep;
 use crate::setting::{Applies, Area, Fixed, Setting, ValueType};
 
-pub(super) const SETTINGS: &[Setting] = &[THREADS, REQUIRE_FREE_THREADING, MAX_QUEUE, MAX_STREAMS];
+pub(super) const SETTINGS: &[Setting] =
+    &[THREADS, REQUIRE_FREE_THREADING, MAX_QUEUE, MAX_STREAMS, AFTER_THREADS];
 
 pub(crate) const THREADS: Setting = Setting {
     name: "threads",
@@ -121,4 +122,32 @@ fn max_streams() {
     assert_eq!(config(&["--max-streams", "0"]).max_streams, 0);
     assert_eq!(config(&["--max-streams", "10000"]).max_streams, 10_000);
     assert!(refusal(&["--max-streams", "10001"]).contains("from 1 to 10000"));
+}
+
+pub(crate) const AFTER_THREADS: Setting = Setting {
+    name: "after_threads",
+    flags: &["after-threads"],
+    value: ValueType::Count {
+        range: 1..=256,
+        zero: None,
+        unit: "threads",
+        set: |config, n| config.after_threads = u32::try_from(n).unwrap_or(u32::MAX),
+    },
+    default: "1",
+    area: Area::Threads,
+    help: "Threads in each worker process for portico.after_response",
+    details: "Functions that an application leaves to be called after a response run in them, and do not keep \
+        a thread of --threads. They are started when they are first needed. At most 1,000 functions wait; \
+        beyond that the application gets an exception. At a stop, and when a worker is replaced, they may end \
+        within --graceful-timeout; what has not ended by then is dropped.",
+    ..Setting::BLANK
+};
+
+#[cfg(test)]
+#[test]
+fn after_threads() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).after_threads, 1);
+    assert_eq!(config(&["--after-threads", "4"]).after_threads, 4);
+    assert!(refusal(&["--after-threads", "0"]).contains("from 1 to 256"));
 }

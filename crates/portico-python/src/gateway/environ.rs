@@ -336,6 +336,7 @@ fn server_template<'py>(
     if settings.traces {
         template.set_item(intern!(py, "HTTP_TRACEPARENT"), py.None())?;
     }
+    template.set_item(intern!(py, "portico.after_response"), &settings.after_response)?;
     Ok(template)
 }
 

@@ -20,7 +20,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use portico_log::Occurrences;
+use portico_log::{Occurrences, RequestId};
+use portico_proto::RequestHead;
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -33,10 +34,21 @@ use start_response::Callables;
 use wsgi_errors::ErrorStream;
 use wsgi_input::Input;
 
+use crate::after_response;
 use crate::conf::Observer;
 
 pub(crate) use file_wrapper::FileWrapper;
 pub(crate) use streams::{Replace, Streams};
+
+/// A request as the log names what it has left to be done: without the query, which may hold secrets.
+#[cold]
+fn name_of(head: &RequestHead, id: &RequestId) -> String {
+    let (method, path) = (head.method().escape_ascii(), head.path().escape_ascii());
+    match id.text(head) {
+        Some(id) => format!("{method} {path} (request {})", id.escape_ascii()),
+        None => format!("{method} {path}"),
+    }
+}
 
 /// A stream into the error log, as `wsgi.errors` is one.
 ///
@@ -72,6 +84,8 @@ struct GatewaySettings {
     /// The input of all requests without a body.
     empty_input: Py<Input>,
     errors: Py<ErrorStream>,
+    /// What calls functions after responses: the same for all requests, of whose threads it knows.
+    after_response: Py<PyAny>,
 }
 
 impl Gateway {
@@ -99,6 +113,7 @@ impl Gateway {
                 traces: config.telemetry.traces.is_some(),
                 empty_input: Py::new(py, Input::empty())?,
                 errors: Py::new(py, ErrorStream::default())?,
+                after_response: wrap_pyfunction!(after_response::after_response, py)?.into_any().unbind(),
             },
             config: Arc::clone(config),
             observer,
@@ -165,6 +180,9 @@ impl Gateway {
             input.get().end(py);
         }
         self.settings.errors.get().end_request(py);
+        if after_response::are_pending() {
+            after_response::begin(py, || name_of(head, &id));
+        }
         if !own.callables.end(py) {
             own.callables = Callables::new(py, &self.config)?;
         }

@@ -18,6 +18,7 @@ mod greenlets;
 mod host;
 mod identity;
 mod inspector;
+mod listening;
 mod monitor;
 mod mounts;
 mod orders;

@@ -2,9 +2,10 @@
 //! for what ends it (`orders.rs` has that), stop.
 
 use std::hash::RandomState;
+use std::io;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{io, thread};
 
 use portico_log::{AccessLog, LineConstants, Occurrences, Outputs};
 use portico_net::Listener;
@@ -16,8 +17,8 @@ use portico_metrics::Metrics;
 use portico_server::{Application, Lending, Recording, Routes, SharedLimits};
 use portico_supervisor::{Report, StacksFile};
 use portico_worker::{
-    EarlyProbes, Inbox, LEAVING, SlotHandle, Wake, WorkerSetup, counted, crippled_message, end_crippled,
-    logging, opening, telemetry, warm_up,
+    Inbox, LEAVING, SlotHandle, Wake, WorkerSetup, counted, crippled_message, end_crippled, logging, opening,
+    telemetry, warm_up,
 };
 
 use super::app::{LoadError, Loaded};
@@ -25,14 +26,16 @@ use super::context::WorkerContext;
 use super::development::Reloader;
 use super::error_page;
 use super::greenlets::Greenlets;
+use super::listening::Listening;
 use super::monitor::Monitor;
 use super::orders::Orders;
 use super::signals::{Signals, ignore_at_end};
 use super::source::{Source, find};
 use super::start_error::{StartError, system};
+use super::static_folders;
 use super::threads::Threads;
 use super::watch::{self, Stuck, Watching, close};
-use super::{forked, static_folders};
+use crate::after_response::AfterResponse;
 use crate::conf::{access_observer, reopen_loggers};
 use crate::error::{one_line, traceback};
 use crate::fork::{exit_now, flush_output};
@@ -55,9 +58,6 @@ pub(crate) struct WorkerRun {
 }
 
 /// A worker that serves: its engine, its threads, and what looks after them.
-/// Where a worker accepts, and what answers probes there until it does.
-type Listening = (Vec<Listener>, Option<EarlyProbes>);
-
 struct Serving {
     config: Arc<Config>,
     lending: Arc<Lending>,
@@ -68,6 +68,8 @@ struct Serving {
     /// Where the application's threads are greenlets: their hub, which goes on while the main thread waits.
     hub: Option<Arc<Hub>>,
     orders: Arc<Orders>,
+    /// What is done after responses.
+    after: Arc<AfterResponse>,
 }
 
 impl WorkerRun {
@@ -82,7 +84,7 @@ impl WorkerRun {
         let records = ThreadStatuses::new(place(config, context.as_deref())?);
         let recording = begin_recording(py, &setup, context.as_deref(), records.place())?;
         let reopener = recording.access_log.as_ref().and_then(AccessLog::reopener);
-        let early_probes = answer_probes(py, config, &listeners, records.place())?;
+        let listening = Listening::prepare(py, config, listeners, records.place())?;
         // Before the application is imported: an import that hangs can be looked at.
         let stacks = install_stacks(py, stacks)?;
         let reloader = start_reloader(py, &setup, context.as_ref())?;
@@ -93,12 +95,10 @@ impl WorkerRun {
             context.as_deref().map(|context| context.loaded(py, &application)).transpose()?.flatten();
         let gateway = Gateway::new(py, application, mounted, config, observer)?;
         let hub = Hub::of_application(py)?;
+        let after = AfterResponse::install(config.after_threads, records.place().metrics(), hub.as_ref());
         let called = Called::new(gateway, hub.as_ref(), &records);
-        let sharing = context.as_deref().map(|context| context.sharing(records.place()));
-        let health = records.place().health(config);
-        let application = called.application();
-        let lending = Lending::new(Arc::clone(config), recording, application, routes, health, sharing)
-            .map_err(|error| system("starting the engine", &error))?;
+        let lending =
+            start_engine(config, recording, &called, routes, (records.place(), context.as_deref()))?;
         catch_signals(py, signals, &lending, &stacks, context.as_deref())?;
         let threads = start_threads(py, config, &lending, signals, &records, called)?;
         let watch = watch::start(Watching {
@@ -124,10 +124,12 @@ impl WorkerRun {
             context: context.clone(),
             hub,
             orders,
+            after: Arc::clone(&after),
         };
-        let result =
-            serving.serve(py, &target, (listeners, early_probes), signals).and_then(|()| serving.check());
+        after.notify(ringing(&threads));
+        let result = serving.serve(py, &target, listening, signals).and_then(|()| serving.check());
         drop(serving);
+        after.end(py)?;
         stacks.uninstall(py);
         // Without the interpreter: the watch's helper may wait for it, and this writes the rest of the access
         // log.
@@ -137,7 +139,7 @@ impl WorkerRun {
             close(&lending);
             drop(lending);
         });
-        if let Some(context) = context.filter(|_| threads.are_some_stuck()) {
+        if let Some(context) = context.filter(|_| threads.are_some_stuck() || after.is_running()) {
             let status = result.map_or_else(|error| context.boot_failed(&error), |()| 0);
             context.end(py);
             exit_beside_stuck_threads(py, status);
@@ -220,7 +222,7 @@ impl Serving {
         &self,
         py: Python<'_>,
         target: &str,
-        (listeners, early_probes): Listening,
+        listening: Listening,
         signals: &Signals,
     ) -> Result<(), StartError> {
         let result = self.serve_until_end(py, target, listening, &signals.inbox());
@@ -237,7 +239,7 @@ impl Serving {
         listening: Listening,
         inbox: &Inbox,
     ) -> Result<(), StartError> {
-        if let Err(error) = self.warm_up(py, &listeners) {
+        if let Err(error) = self.warm_up(py, listening.listeners()) {
             if let Some(context) = &self.context {
                 context.boot_failed(&error);
             }
@@ -246,10 +248,11 @@ impl Serving {
             self.wait_for_end(py, inbox)?;
             return Err(error);
         }
-        let urls: Vec<String> = listeners.iter().map(|listener| listener.url().to_owned()).collect();
+        let urls: Vec<String> = listening.urls().collect();
         if let Some(context) = &self.context {
             context.outlive_supervisor();
         }
+        let listeners = listening.begin(py, self.records.place());
         self.lending.listen(listeners).map_err(|error| system("listening", &error))?;
         self.announce(target, &urls);
         match &self.context {
@@ -262,12 +265,6 @@ impl Serving {
         self.wait_for_end(py, inbox)
     }
 
-        // No request is refused that could be answered.
-        let records = Arc::clone(&self.records);
-        py.detach(|| {
-            drop(early_probes);
-            records.place().await_turn();
-        });
     fn warm_up(&self, py: Python<'_>, listeners: &[Listener]) -> Result<(), StartError> {
         let Some(listener) = listeners.first() else { return Ok(()) };
         let (config, lending, server) =
@@ -331,7 +328,10 @@ impl Serving {
                     reopen_loggers(py, self.context.as_deref().and_then(WorkerContext::hooked))
                 }
                 Wake::Interrupted => self.tell_interruption(py),
-                Wake::ExitNotified if self.threads.all_ended(self.lending.is_stopped()) => {
+                // It waits for them as for calls: for --graceful-timeout at most, and says what it drops.
+                Wake::ExitNotified
+                    if self.threads.all_ended(self.lending.is_stopped()) && self.after.is_done() =>
+                {
                     return Ok(self.threads.join(py)?);
                 }
                 Wake::Timeout => self.exit_without_threads(py),
@@ -371,7 +371,11 @@ impl Serving {
     fn exit_without_threads(&self, py: Python<'_>) -> ! {
         // Cuts what is still open, and names it in the log.
         py.detach(|| self.lending.stop());
-        log::error!("{} of the application's calls did not end; leaving without them", self.lending.calls());
+        let calls = self.lending.calls();
+        if calls > 0 {
+            log::error!("{calls} of the application's calls did not end; leaving without them");
+        }
+        self.after.close();
         if let Some(context) = &self.context {
             context.end(py);
         }
@@ -394,6 +398,25 @@ fn exit_beside_stuck_threads(py: Python<'_>, status: i32) -> ! {
     }
     py.detach(logging::flush);
     exit_now(py, status)
+}
+
+fn start_engine(
+    config: &Arc<Config>,
+    recording: Recording,
+    called: &Called,
+    routes: Option<Routes>,
+    (place, context): (&SlotHandle, Option<&WorkerContext>),
+) -> Result<Arc<Lending>, StartError> {
+    let (application, health) = (called.application(), place.health(config));
+    let sharing = context.map(|context| context.sharing(place));
+    Lending::new(Arc::clone(config), recording, application, routes, health, sharing)
+        .map_err(|error| system("starting the engine", &error))
+}
+
+/// Has the main thread look whether all that it waits for has ended.
+fn ringing(threads: &Arc<Threads>) -> impl Fn() + Send + Sync + 'static {
+    let threads = Arc::downgrade(threads);
+    move || threads.upgrade().iter().for_each(|threads| threads.ring())
 }
 
 fn start_threads(
@@ -479,23 +502,6 @@ fn start_reloader(
     let started = py.detach(|| Reloader::start(setup, context));
     started.map(Some).map_err(|error| system("watching files for --reload", &error))
 }
-/// Has processes that the application forks let go of `listeners`, and probes answered there while it is imported.
-fn answer_probes(
-    py: Python<'_>,
-    config: &Arc<Config>,
-    listeners: &[Listener],
-    place: &SlotHandle,
-) -> Result<Option<EarlyProbes>, StartError> {
-    if !place.wants_early_probes(config) {
-        forked::withhold(py, listeners)?;
-        return Ok(None);
-    }
-    let shared: io::Result<Vec<Listener>> = listeners.iter().map(Listener::share).collect();
-    let shared = shared.map_err(|error| system("answering probes", &error))?;
-    forked::withhold(py, listeners.iter().chain(&shared))?;
-    place.answer_probes(config, shared).map_err(|error| system("answering probes", &error))
-}
-
 
 /// What was found, or a page that tells why it was not. What was asked for in vain at the first start is refused
 /// as ever: no change of a file would mend it.

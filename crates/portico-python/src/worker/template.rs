@@ -116,8 +116,8 @@ fn prepare(
     Ok((loaded, signals))
 }
 
-/// Has processes that the application forks let go of `listeners`, and at the first start probes answered there while
-/// it is imported.
+/// Has processes that the application forks let go of `listeners`, and at the first start probes answered there
+/// while it is imported.
 fn answer_probes(
     py: Python<'_>,
     config: &Arc<Config>,
