@@ -1,7 +1,7 @@
 //! The screen of `portico top` as lines of text: a function of what is shown and of the terminal's size.
 //!
-//! Each line is made of pieces with a tone; `paint.rs` makes a terminal's bytes of them. Everything that a client has
-//! sent is escaped before it gets here, so that each character takes one column.
+//! Each line is made of pieces with a tone; `paint.rs` makes a terminal's bytes of them. Everything that a client
+//! has sent is escaped before it gets here, so that each character takes one column.
 
 use portico_insight::{Level, Sentence, ServerRates, ShownRequest, SlotFacts, Snapshot, WorkerState};
 
@@ -99,6 +99,9 @@ const AGE_BAD: f64 = 10.0;
 /// Lines of the screen that are neither workers nor requests.
 const FIXED_LINES: usize = 9;
 
+/// Rows of a screen that has one to spare for a long sentence.
+const ROWS_FOR_TWO_LINES: usize = 20;
+
 /// A worker's threads in calls are worth a look from this part of them on, and bad from that.
 const BUSY_WARNING: f64 = 0.7;
 const BUSY_BAD: f64 = 0.95;
@@ -142,7 +145,10 @@ pub(crate) fn page_rows(canvas: Canvas) -> usize {
 }
 
 fn head(view: &View<'_>, canvas: Canvas) -> Vec<ScreenLine> {
-    vec![title(view, canvas), sentence(view), traffic(view, canvas), load(view, canvas)]
+    let mut lines = vec![title(view, canvas)];
+    lines.extend(sentence(view, canvas));
+    lines.extend([traffic(view, canvas), load(view, canvas)]);
+    lines
 }
 
 fn title(view: &View<'_>, canvas: Canvas) -> ScreenLine {
@@ -167,14 +173,24 @@ fn title(view: &View<'_>, canvas: Canvas) -> ScreenLine {
     line
 }
 
-/// What is wrong, if something is.
-fn sentence(view: &View<'_>) -> ScreenLine {
+/// What is wrong, if something is: in two lines if one has no room for it and the screen has.
+fn sentence(view: &View<'_>, canvas: Canvas) -> Vec<ScreenLine> {
     let tone = match view.sentence.level {
         Level::Calm => Tone::Good,
         Level::Busy => Tone::Warning,
         Level::Trouble => Tone::Bad,
     };
-    ScreenLine(vec![(tone, printable(&view.sentence.text.replace('\u{2026}', "...")))])
+    let text = printable(&view.sentence.text.replace('\u{2026}', "..."));
+    let divides = text.len() > canvas.columns && canvas.rows >= ROWS_FOR_TWO_LINES;
+    // It is ASCII now: a byte is a column.
+    let place = text.get(..=canvas.columns).filter(|_| divides).and_then(|first| first.rfind(' '));
+    match place.filter(|place| *place > 0) {
+        Some(place) => {
+            let (first, rest) = text.split_at(place);
+            [first, rest.trim_start()].map(|part| ScreenLine(vec![(tone, part.to_owned())])).to_vec()
+        }
+        None => vec![ScreenLine(vec![(tone, text)])],
+    }
 }
 
 /// What the server does: rates and percentiles.
@@ -368,12 +384,14 @@ fn foot(view: &View<'_>) -> ScreenLine {
         (Mode::Requests, Some(message)) => {
             return ScreenLine(vec![(Tone::Bold, format!(" {message}"))]);
         }
-        (Mode::Requests, None) => {
-            "q quit  ? help  s stack  S all stacks  c cancel  / filter  r reload  + - workers  space pause  1 6 0 window"
-        }
+        (Mode::Requests, None) => KEYS,
     };
     ScreenLine(vec![(Tone::Dim, format!(" {text}"))])
 }
+
+/// The most important first: a narrow screen has room for some.
+const KEYS: &str = "q quit  ? help  s stack  S all stacks  c cancel  / filter  r reload  + - workers  \
+                    space pause  1 6 0 window";
 
 fn heading(columns: &[Column], width: usize) -> ScreenLine {
     let cells = columns.iter().map(|column| (Tone::Heading, column.heading.to_owned()));

@@ -28,7 +28,7 @@ use crate::replacement::Process;
 use crate::stacks;
 use crate::words::request_line;
 use history::History;
-use keys::{Key, KeyReader};
+use keys::{KeyReader, TerminalKey};
 use layout::{Canvas, View};
 use paint::{Palette, paint};
 use state::{TopAction, TopState};
@@ -216,7 +216,7 @@ impl<'a> Screen<'a> {
     }
 
     /// Does what a key is for. `true` if that is to leave.
-    fn press(&mut self, key: Key) -> bool {
+    fn press(&mut self, key: TerminalKey) -> bool {
         let page = layout::page_rows(self.canvas);
         match self.state.press(key, &self.snapshot.requests, page) {
             None => {}

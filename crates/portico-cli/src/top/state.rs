@@ -2,7 +2,7 @@
 
 use portico_insight::{CallId, ShownRequest};
 
-use super::keys::Key;
+use super::keys::TerminalKey;
 use crate::words::{printable, request_line};
 
 /// What whoever runs the screen is to do.
@@ -121,11 +121,16 @@ impl TopState {
     }
 
     /// A key was pressed, while these requests were there. A page has so many rows.
-    pub(crate) fn press(&mut self, key: Key, requests: &[ShownRequest], page: usize) -> Option<TopAction> {
-        if key == Key::Interrupt {
+    pub(crate) fn press(
+        &mut self,
+        key: TerminalKey,
+        requests: &[ShownRequest],
+        page: usize,
+    ) -> Option<TopAction> {
+        if key == TerminalKey::Interrupt {
             return Some(TopAction::Quit);
         }
-        if key == Key::Redraw {
+        if key == TerminalKey::Redraw {
             return Some(TopAction::Redraw);
         }
         self.message = None;
@@ -136,7 +141,7 @@ impl TopState {
                 None
             }
             Mode::Question(_, action) => {
-                let action = matches!(key, Key::Char('y' | 'Y')).then(|| action.clone());
+                let action = matches!(key, TerminalKey::Char('y' | 'Y')).then(|| action.clone());
                 if action.is_none() {
                     self.message = Some("Nothing was done".to_owned());
                 }
@@ -154,17 +159,22 @@ impl TopState {
         action
     }
 
-    fn press_in_requests(&mut self, key: Key, requests: &[ShownRequest], page: usize) -> Option<TopAction> {
+    fn press_in_requests(
+        &mut self,
+        key: TerminalKey,
+        requests: &[ShownRequest],
+        page: usize,
+    ) -> Option<TopAction> {
         let shown = self.filtered(requests);
         let last = shown.len().saturating_sub(1);
         let selected = shown.get(self.selected).copied();
         let row = match key {
-            Key::Up | Key::Char('k') => Some(self.selected.saturating_sub(1)),
-            Key::Down | Key::Char('j') => Some(self.selected.saturating_add(1).min(last)),
-            Key::PageUp => Some(self.selected.saturating_sub(page)),
-            Key::PageDown => Some(self.selected.saturating_add(page).min(last)),
-            Key::Home | Key::Char('g') => Some(0),
-            Key::End | Key::Char('G') => Some(last),
+            TerminalKey::Up | TerminalKey::Char('k') => Some(self.selected.saturating_sub(1)),
+            TerminalKey::Down | TerminalKey::Char('j') => Some(self.selected.saturating_add(1).min(last)),
+            TerminalKey::PageUp => Some(self.selected.saturating_sub(page)),
+            TerminalKey::PageDown => Some(self.selected.saturating_add(page).min(last)),
+            TerminalKey::Home | TerminalKey::Char('g') => Some(0),
+            TerminalKey::End | TerminalKey::Char('G') => Some(last),
             _ => None,
         };
         if let Some(row) = row {
@@ -172,48 +182,50 @@ impl TopState {
             return None;
         }
         match key {
-            Key::Char('q') => return Some(TopAction::Quit),
-            Key::Char('s') | Key::Enter => match selected {
+            TerminalKey::Char('q') => return Some(TopAction::Quit),
+            TerminalKey::Char('s') | TerminalKey::Enter => match selected {
                 Some(request) => return Some(TopAction::ShowStack(request.id)),
                 None => self.message = Some("No request is selected".to_owned()),
             },
-            Key::Char('S') => return Some(TopAction::ShowGroupedStacks),
-            Key::Char('c') => match selected {
+            TerminalKey::Char('S') => return Some(TopAction::ShowGroupedStacks),
+            TerminalKey::Char('c') => match selected {
                 Some(request) => {
                     let question = format!("Cancel {} ({})?", request_line(request), request.id);
                     self.mode = Mode::Question(question, TopAction::Cancel(request.id));
                 }
                 None => self.message = Some("No request is selected".to_owned()),
             },
-            Key::Char('r') => {
+            TerminalKey::Char('r') => {
                 self.mode = Mode::Question("Reload the server?".to_owned(), TopAction::Reload);
             }
-            Key::Char('+' | '=') => return Some(TopAction::AddWorker),
-            Key::Char('-') => {
+            TerminalKey::Char('+' | '=') => return Some(TopAction::AddWorker),
+            TerminalKey::Char('-') => {
                 self.mode = Mode::Question("Have one worker less?".to_owned(), TopAction::RemoveWorker);
             }
-            Key::Char('/') => self.mode = Mode::Filter(self.filter.clone()),
-            Key::Escape => self.filter.clear(),
-            Key::Char(' ') => self.is_paused = !self.is_paused,
-            Key::Char('1') => self.window = Window::Short,
-            Key::Char('6') => self.window = Window::Minute,
-            Key::Char('0') => self.window = Window::TenMinutes,
-            Key::Char('?' | 'h') => self.show("Keys".to_owned(), HELP),
+            TerminalKey::Char('/') => self.mode = Mode::Filter(self.filter.clone()),
+            TerminalKey::Escape => self.filter.clear(),
+            TerminalKey::Char(' ') => self.is_paused = !self.is_paused,
+            TerminalKey::Char('1') => self.window = Window::Short,
+            TerminalKey::Char('6') => self.window = Window::Minute,
+            TerminalKey::Char('0') => self.window = Window::TenMinutes,
+            TerminalKey::Char('?' | 'h') => self.show("Keys".to_owned(), HELP),
             _ => {}
         }
         None
     }
 
-    fn press_in_filter(&mut self, key: Key) {
+    fn press_in_filter(&mut self, key: TerminalKey) {
         match key {
-            Key::Enter => self.mode = Mode::Requests,
-            Key::Escape => {
+            TerminalKey::Enter => self.mode = Mode::Requests,
+            TerminalKey::Escape => {
                 if let Mode::Filter(before) = std::mem::take(&mut self.mode) {
                     self.filter = before;
                 }
             }
-            Key::Backspace => drop(self.filter.pop()),
-            Key::Char(character) if self.filter.len() < FILTER_CHARS_MAX => self.filter.push(character),
+            TerminalKey::Backspace => drop(self.filter.pop()),
+            TerminalKey::Char(character) if self.filter.len() < FILTER_CHARS_MAX => {
+                self.filter.push(character)
+            }
             _ => {}
         }
     }
@@ -221,16 +233,18 @@ impl TopState {
 
 impl TextView {
     /// `false` if the key closes it.
-    fn press(&mut self, key: Key, page: usize) -> bool {
+    fn press(&mut self, key: TerminalKey, page: usize) -> bool {
         let last = self.lines.len().saturating_sub(page);
         let top = match key {
-            Key::Up | Key::Char('k') => self.top.saturating_sub(1),
-            Key::Down | Key::Char('j') => self.top.saturating_add(1),
-            Key::PageUp | Key::Char('b') => self.top.saturating_sub(page),
-            Key::PageDown | Key::Char(' ') => self.top.saturating_add(page),
-            Key::Home | Key::Char('g') => 0,
-            Key::End | Key::Char('G') => last,
-            Key::Escape | Key::Enter | Key::Char('q' | 's' | 'S' | '?') => return false,
+            TerminalKey::Up | TerminalKey::Char('k') => self.top.saturating_sub(1),
+            TerminalKey::Down | TerminalKey::Char('j') => self.top.saturating_add(1),
+            TerminalKey::PageUp | TerminalKey::Char('b') => self.top.saturating_sub(page),
+            TerminalKey::PageDown | TerminalKey::Char(' ') => self.top.saturating_add(page),
+            TerminalKey::Home | TerminalKey::Char('g') => 0,
+            TerminalKey::End | TerminalKey::Char('G') => last,
+            TerminalKey::Escape | TerminalKey::Enter | TerminalKey::Char('q' | 's' | 'S' | '?') => {
+                return false;
+            }
             _ => self.top,
         };
         self.top = top.min(last);
@@ -289,7 +303,7 @@ mod tests {
 
     fn press(state: &mut TopState, keys: &str) -> Vec<TopAction> {
         let requests = requests();
-        keys.chars().filter_map(|key| state.press(Key::Char(key), &requests, 10)).collect()
+        keys.chars().filter_map(|key| state.press(TerminalKey::Char(key), &requests, 10)).collect()
     }
 
     #[test]
@@ -317,7 +331,7 @@ mod tests {
         press(&mut state, "c");
         // It ends while the question is read, and another one is in its row.
         state.follow(&requests()[1..]);
-        let action = state.press(Key::Char('y'), &requests()[1..], 10);
+        let action = state.press(TerminalKey::Char('y'), &requests()[1..], 10);
         assert_eq!(action, Some(TopAction::Cancel(id(2))), "which by then hits nothing");
     }
 
@@ -326,12 +340,12 @@ mod tests {
         let mut state = TopState::default();
         press(&mut state, "jj");
         state.follow(&requests()[1..]);
-        let action = state.clone().press(Key::Char('s'), &requests()[1..], 10);
+        let action = state.clone().press(TerminalKey::Char('s'), &requests()[1..], 10);
         assert_eq!((state.selected, action), (1, Some(TopAction::ShowStack(id(6)))));
         state.follow(&requests()[..1]);
         assert_eq!(state.selected, 0, "it has ended");
         state.follow(&[]);
-        assert_eq!(state.press(Key::Char('c'), &[], 10), None);
+        assert_eq!(state.press(TerminalKey::Char('c'), &[], 10), None);
         assert_eq!(state.message.as_deref(), Some("No request is selected"));
         assert_eq!(state.mode, Mode::Requests);
     }
@@ -343,11 +357,11 @@ mod tests {
         assert_eq!(state.selected, 0);
         press(&mut state, "jjjjj");
         assert_eq!(state.selected, 2);
-        state.press(Key::Home, &requests(), 10);
+        state.press(TerminalKey::Home, &requests(), 10);
         assert_eq!(state.selected, 0);
-        state.press(Key::PageDown, &requests(), 10);
+        state.press(TerminalKey::PageDown, &requests(), 10);
         assert_eq!(state.selected, 2);
-        state.press(Key::PageUp, &requests(), 1);
+        state.press(TerminalKey::PageUp, &requests(), 1);
         assert_eq!(state.selected, 1);
     }
 
@@ -356,14 +370,14 @@ mod tests {
         let mut state = TopState::default();
         press(&mut state, "/OLq");
         assert_eq!(state.filter, "OLq", "keys are text then");
-        state.press(Key::Backspace, &requests(), 10);
+        state.press(TerminalKey::Backspace, &requests(), 10);
         assert_eq!(state.filtered(&requests()).iter().map(|it| &*it.path).collect::<Vec<_>>(), ["/old"]);
-        state.press(Key::Enter, &requests(), 10);
+        state.press(TerminalKey::Enter, &requests(), 10);
         assert_eq!(press(&mut state, "s"), [TopAction::ShowStack(id(2))]);
         press(&mut state, "/x");
-        state.press(Key::Escape, &requests(), 10);
+        state.press(TerminalKey::Escape, &requests(), 10);
         assert_eq!(state.filter, "OL", "as it was before");
-        state.press(Key::Escape, &requests(), 10);
+        state.press(TerminalKey::Escape, &requests(), 10);
         assert_eq!(state.filtered(&requests()).len(), 3);
         for text in ["192.0.2", "0-1-6", "portico-1"] {
             state.filter = text.to_owned();
@@ -389,8 +403,8 @@ mod tests {
         assert_eq!(press(&mut state, "q"), [TopAction::Quit]);
         for mode in [Mode::Requests, Mode::Filter(String::new()), Mode::Text(TextView::default())] {
             state.mode = mode;
-            assert_eq!(state.press(Key::Interrupt, &[], 10), Some(TopAction::Quit));
-            assert_eq!(state.press(Key::Redraw, &[], 10), Some(TopAction::Redraw));
+            assert_eq!(state.press(TerminalKey::Interrupt, &[], 10), Some(TopAction::Quit));
+            assert_eq!(state.press(TerminalKey::Redraw, &[], 10), Some(TopAction::Redraw));
         }
     }
 
@@ -405,34 +419,34 @@ mod tests {
             _ => None,
         };
         for (key, expected) in [
-            (Key::Char('j'), 1),
-            (Key::Char(' '), 11),
-            (Key::End, 20),
-            (Key::Down, 20),
-            (Key::PageUp, 10),
-            (Key::Up, 9),
-            (Key::Home, 0),
-            (Key::Up, 0),
+            (TerminalKey::Char('j'), 1),
+            (TerminalKey::Char(' '), 11),
+            (TerminalKey::End, 20),
+            (TerminalKey::Down, 20),
+            (TerminalKey::PageUp, 10),
+            (TerminalKey::Up, 9),
+            (TerminalKey::Home, 0),
+            (TerminalKey::Up, 0),
         ] {
             assert_eq!(state.press(key, &[], 10), None);
             assert_eq!(top(&state), Some(expected), "{key:?}");
         }
-        state.press(Key::Char('q'), &[], 10);
+        state.press(TerminalKey::Char('q'), &[], 10);
         assert_eq!(top(&state), None, "it closes the text, not the screen");
     }
 
-    fn any_key() -> impl Strategy<Value = Key> {
+    fn any_key() -> impl Strategy<Value = TerminalKey> {
         let named = prop_oneof![
-            Just(Key::Up),
-            Just(Key::Down),
-            Just(Key::PageUp),
-            Just(Key::PageDown),
-            Just(Key::End),
-            Just(Key::Enter),
-            Just(Key::Escape),
-            Just(Key::Backspace),
+            Just(TerminalKey::Up),
+            Just(TerminalKey::Down),
+            Just(TerminalKey::PageUp),
+            Just(TerminalKey::PageDown),
+            Just(TerminalKey::End),
+            Just(TerminalKey::Enter),
+            Just(TerminalKey::Escape),
+            Just(TerminalKey::Backspace),
         ];
-        prop_oneof![named, "[ -~]".prop_map(|text| Key::Char(text.chars().next().unwrap()))]
+        prop_oneof![named, "[ -~]".prop_map(|text| TerminalKey::Char(text.chars().next().unwrap()))]
     }
 
     proptest! {
@@ -447,7 +461,7 @@ mod tests {
                 state.follow(requests);
                 let action = state.press(key, requests, 5);
                 if let Some(TopAction::Cancel(id)) = action {
-                    prop_assert!(matches!(key, Key::Char('y' | 'Y')));
+                    prop_assert!(matches!(key, TerminalKey::Char('y' | 'Y')));
                     let is_asked = matches!(&before, Mode::Question(_, TopAction::Cancel(asked)) if *asked == id);
                     prop_assert!(is_asked);
                 }

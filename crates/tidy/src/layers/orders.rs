@@ -113,7 +113,7 @@ pub(super) const ORDERS: &[Order] = &[
     },
     Order {
         folder: "portico-cli/src/top",
-        rows: &[&["keys"], &["state", "terminal"], &["history", "layout"], &["paint"]],
+        rows: &[&["keys"], &["state"], &["history", "layout"], &["paint"], &["terminal"]],
     },
     Order {
         folder: "portico-config/src",

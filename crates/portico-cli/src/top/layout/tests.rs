@@ -9,7 +9,7 @@ use portico_supervisor::{
 };
 
 use super::*;
-use crate::top::keys::Key;
+use crate::top::keys::TerminalKey;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -104,6 +104,17 @@ fn a_narrow_screen() {
 }
 
 #[test]
+fn a_long_sentence_takes_two_lines_where_there_are_some() {
+    let board = board();
+    let lines =
+        |canvas| shown(&board, &TopState::default(), canvas).lines().map(str::to_owned).collect::<Vec<_>>();
+    let narrow = lines(Canvas { columns: 60, rows: 24, is_utf8: false });
+    let expected = ["1 request has run for 42 s: GET /reports/year; 5 of 8", "threads are free."];
+    assert_eq!(narrow[1..3], expected);
+    assert!(lines(Canvas { rows: 12, ..USUAL })[2].starts_with("req/s"));
+}
+
+#[test]
 fn no_size_is_too_small() {
     let board = board();
     let mut state = TopState::default();
@@ -137,7 +148,7 @@ fn the_selected_request_is_in_sight() {
     state.follow(&snapshot.requests);
     assert!(shown(&board, &state, USUAL).contains(">    1.0 s running   0-1-2 "));
     for _ in 0..40 {
-        state.press(Key::Down, &snapshot.requests, 10);
+        state.press(TerminalKey::Down, &snapshot.requests, 10);
     }
     let text = shown(&board, &state, USUAL);
     assert!(text.contains("> ") && text.contains("GET /40") && !text.contains("GET /1\n"), "{text}");
@@ -163,12 +174,12 @@ fn questions_filters_and_messages_are_in_the_last_line() {
     let mut state = TopState::default();
     state.follow(&snapshot.requests);
     assert!(last(&state).starts_with(" q quit  ? help  s stack  S all stacks  c cancel"));
-    state.press(Key::Char('c'), &snapshot.requests, 10);
+    state.press(TerminalKey::Char('c'), &snapshot.requests, 10);
     assert_eq!(last(&state), " Cancel GET /reports/year (0-3-2)? y/n");
-    state.press(Key::Char('n'), &snapshot.requests, 10);
+    state.press(TerminalKey::Char('n'), &snapshot.requests, 10);
     assert_eq!(last(&state), " Nothing was done");
     for key in "/year".chars() {
-        state.press(Key::Char(key), &snapshot.requests, 10);
+        state.press(TerminalKey::Char(key), &snapshot.requests, 10);
     }
     assert!(last(&state).starts_with(" /year_   Enter"));
     let text = shown(&board, &state, USUAL);
