@@ -111,7 +111,7 @@ pub struct ReloadFacts {
 pub struct QueueFacts {
     /// How many.
     pub length: u64,
-    /// How long the oldest has waited, where that is known.
+    /// How long the oldest has waited; `None` if none does.
     pub oldest_seconds: Option<f64>,
 }
 
@@ -245,7 +245,7 @@ impl Snapshot {
             busy_seconds_total: None,
             queue: QueueFacts {
                 length: slots.iter().fold(0, |sum, slot| slot.queued.saturating_add(sum)),
-                oldest_seconds: None,
+                oldest_seconds: oldest_wait(board, now.nanos),
             },
             backlog: Vec::new(),
             slots,
@@ -264,6 +264,12 @@ impl Snapshot {
     pub fn busy(&self) -> u64 {
         self.slots.iter().fold(0, |sum, slot| slot.busy.saturating_add(sum))
     }
+}
+
+/// How long the request has waited that waits for a thread longest.
+fn oldest_wait(board: &Scoreboard, now: u64) -> Option<f64> {
+    let since = occupied(board).map(|(_, slot)| slot.get(SlotField::WaitingSinceNanos));
+    since.filter(|since| *since > 0).min().map(|since| seconds(now.saturating_sub(since)))
 }
 
 fn queue_waits(board: &Scoreboard) -> Buckets {
@@ -497,6 +503,16 @@ mod tests {
         let told: Vec<_> = requests.iter().map(|it| (it.path.as_str(), it.age_seconds)).collect();
         assert_eq!(told, [("/queued-for-long", 42.0), ("/old", 30.0), ("/young", 1.0)]);
         assert_eq!(requests[0].running_seconds(), 2.0);
+    }
+
+    #[test]
+    fn the_oldest_wait_is_that_of_all_workers() {
+        let board = board();
+        assert_eq!(read(&board).queue.oldest_seconds, None);
+        for (slot, since) in [(0, 158), (1, 151), (2, 100)] {
+            board.slot(slot).unwrap().set(SlotField::WaitingSinceNanos, since * SECOND);
+        }
+        assert_eq!(read(&board).queue.oldest_seconds, Some(9.0), "the third slot has no worker");
     }
 
     #[test]
