@@ -399,3 +399,21 @@ def test_one_django_project_beside_others(serve, tmp_path):
     assert one(server, "/one/").body == b"one.urls /one/"
     assert one(server, "/again/").body == b"one.urls /again/"
     assert told(one(server, "/"))[0] == "site"
+
+
+def test_the_access_log_divides_the_path_as_the_application_got_it(serve, tmp_path):
+    (tmp_path / "several.py").write_text(APPLICATIONS)
+    (tmp_path / "portico.toml").write_text(ROUTES)
+    told = ("--access-logfile", "-", "--access-logformat", "<%({SCRIPT_NAME}e)s|%(U)s>")
+    server = serve(None, "--root-path", "/root", *told, cwd=tmp_path)
+    with server.connect() as client:
+        for path, line in [
+            ("/root/shop/a", "</root/shop|/a>"),
+            ("/root/shop/deep/down/x", "</root/shop/deep/down|/x>"),
+            ("/root/b", "</root|/b>"),
+            ("/root/shop", "</root/shop|>"),
+        ]:
+            response = client.request("GET", path)
+            got = json.loads(response.body)
+            assert f"<{got['SCRIPT_NAME']}|{got['PATH_INFO']}>" == line
+            wait_until(lambda wanted=line: wanted in list(server.stdout.lines), f"{line} in the access log")

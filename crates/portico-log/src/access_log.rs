@@ -38,6 +38,8 @@ pub struct AccessRecord<'a> {
     pub server_name: &'a str,
     /// The port of that, in decimal; empty for a UNIX socket.
     pub server_port: &'a str,
+    /// Where the application is mounted that has responded, below the root path; empty for the main one.
+    pub mount: &'a str,
     /// When it was answered.
     pub moment: Moment,
     /// Status of the response.

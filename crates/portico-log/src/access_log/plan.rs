@@ -51,6 +51,8 @@ pub enum TextSource {
     ServerName,
     /// Its port.
     ServerPort,
+    /// What of the path is SCRIPT_NAME: this root path, and where the application is mounted below it.
+    ScriptName(String),
     /// A field of the response: its place among those that are noted.
     ResponseField(usize),
     /// The request's id where it is its own.
@@ -82,6 +84,8 @@ pub enum TemplatePart {
     Fixed(Vec<u8>),
     /// The text of that number.
     Text(usize),
+    /// The path without the script name, which is the text of that number.
+    Path(usize),
     /// The user in the text of that number.
     User(usize),
     /// The id of the trace that the text of that number names.
@@ -226,7 +230,8 @@ impl Plan {
             Atom::Pid => fixed(format!("<{}>", self.constants.pid)),
             Atom::Scheme => fixed("http".to_owned()),
             Atom::ServerSoftware => fixed(concat!("portico/", env!("CARGO_PKG_VERSION")).to_owned()),
-            Atom::ScriptName => fixed(self.constants.root_path.clone()),
+            Atom::ScriptName => TemplatePart::Text(self.script_name()),
+            Atom::Path => TemplatePart::Path(self.script_name()),
             Atom::Slot => fixed(self.constants.slot.map_or("-".to_owned(), |slot| slot.to_string())),
             Atom::Method => TemplatePart::Text(METHOD),
             Atom::Target => TemplatePart::Text(TARGET),
@@ -258,6 +263,10 @@ impl Plan {
         }
     }
 
+    fn script_name(&mut self) -> usize {
+        self.text(TextSource::ScriptName(self.constants.root_path.clone()))
+    }
+
     fn text(&mut self, source: TextSource) -> usize {
         place(&mut self.texts, source)
     }
@@ -280,7 +289,11 @@ impl TextSource {
             | Self::Traceparent
             | Self::Authority
             | Self::RequestId => true,
-            Self::ServerName | Self::ServerPort | Self::ResponseField(_) | Self::Fields => false,
+            Self::ServerName
+            | Self::ServerPort
+            | Self::ScriptName(_)
+            | Self::ResponseField(_)
+            | Self::Fields => false,
         }
     }
 
@@ -297,6 +310,10 @@ impl TextSource {
             Self::Authority => record.head.and_then(|head| head.authority()),
             Self::ServerName => told(record, b"SERVER_NAME").or(Some(record.server_name.as_bytes())),
             Self::ServerPort => told(record, b"SERVER_PORT").or(Some(record.server_port.as_bytes())),
+            Self::ScriptName(root_path) => {
+                bytes.extend_from_slice(root_path.as_bytes());
+                Some(record.mount.as_bytes())
+            }
             Self::ResponseField(at) => noted_field(record.response_fields, *at),
             Self::Fields => {
                 let head = record.head.filter(|_| record.reason.is_some_and(Reason::is_servers));

@@ -25,6 +25,13 @@ fn write_part(part: &TemplatePart, line: &LogLine<'_>, plan: &Plan, clock: &mut 
     match part {
         TemplatePart::Fixed(text) => out.extend_from_slice(text),
         TemplatePart::Text(at) => plain(line.text(*at).unwrap_or(b"-"), out),
+        TemplatePart::Path(at) => match line.text(TARGET) {
+            Some(target) => {
+                let script_name = line.text(*at).unwrap_or(plan.constants.root_path.as_bytes());
+                plain(&path_info(split_target(target).0, script_name), out);
+            }
+            None => out.push(b'-'),
+        },
         TemplatePart::User(at) => write_user(line.text(*at), out),
         TemplatePart::Trace(at) => {
             let trace = line.trace(*at);
@@ -35,7 +42,7 @@ fn write_part(part: &TemplatePart, line: &LogLine<'_>, plan: &Plan, clock: &mut 
             out.extend_from_slice(trace.as_ref().map_or(b"-", TraceText::span_id));
         }
         TemplatePart::Id(at) => plain(line.id(*at).unwrap_or(b"-"), out),
-        TemplatePart::Atom(atom) => write_atom(atom, line, plan, clock, out),
+        TemplatePart::Atom(atom) => write_atom(atom, line, clock, out),
         TemplatePart::Formed(part, form, is_number) => {
             let start = out.len();
             write_part(part, line, plan, clock, out);
@@ -84,7 +91,7 @@ fn is_continuation(byte: u8) -> bool {
     byte & 0xc0 == 0x80
 }
 
-fn write_atom(atom: &Atom, line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
+fn write_atom(atom: &Atom, line: &LogLine<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     let entry = &line.entry;
     let whole = entry.times.as_ref().map_or(0, Times::whole);
     match atom {
@@ -95,12 +102,6 @@ fn write_atom(atom: &Atom, line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, o
         },
         Atom::Time => out.extend_from_slice(clock.common(entry.moment.second)),
         Atom::RequestLine => write_request_line(line, out),
-        Atom::Path => match line.text(TARGET) {
-            Some(target) => {
-                plain(&path_info(split_target(target).0, plan.constants.root_path.as_bytes()), out)
-            }
-            None => out.push(b'-'),
-        },
         Atom::Query => plain(line.text(TARGET).map_or(b"-", |target| split_target(target).1), out),
         Atom::Protocol => out.extend_from_slice(entry.version.map_or(b"-", protocol)),
         Atom::Status => number(entry.status.into(), out),
@@ -119,6 +120,7 @@ fn write_atom(atom: &Atom, line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, o
         // A plan has another part for each of these.
         Atom::Ident
         | Atom::Method
+        | Atom::Path
         | Atom::Pid
         | Atom::RequestField(_)
         | Atom::RequestId

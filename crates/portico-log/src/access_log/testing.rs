@@ -55,6 +55,7 @@ impl Sample {
             peer: &self.peer,
             server_name: "198.51.100.1",
             server_port: "8000",
+            mount: "",
             moment: Moment { second: 784111777, nanos: 123_456 },
             status: 200,
             body_bytes: 12,

@@ -350,6 +350,7 @@ impl Connection {
             peer: &request.map_or(self.client.peer, RequestContext::sender),
             server_name: &self.client.listener.name,
             server_port: &self.client.listener.port,
+            mount: request.and_then(|request| request.mounted()).map_or("", |mounted| &mounted.path),
             moment,
             status,
             body_bytes: outcome.body_bytes.saturating_sub(self.io.outbox.unsent_bytes()),
