@@ -96,6 +96,29 @@ class FileWrapper:
     def write(self, *arguments: Any) -> int: ...
     def writelines(self, *arguments: Any) -> None: ...
 
+@final
+class MetricValue:
+    """A value of a metric of prometheus_client in this worker's slot of shared memory."""
+
+    @staticmethod
+    def kept(key: str, name: str, is_gauge: bool, is_live: bool) -> MetricValue:
+        """The value with this key, of the metric ``name``."""
+
+    def inc(self, amount: float) -> None:
+        """Adds to it."""
+
+    def set(self, value: float, timestamp: float | None = None) -> None:
+        """Sets it, with the time at which it is so."""
+
+    def get(self) -> float:
+        """What it is."""
+
+def worker_slot() -> int | None:
+    """The number of this process' slot; None where it has none."""
+
+def leave_slot() -> None:
+    """To be called in a process that was forked from this one: it has no slot, until it is given one."""
+
 _Setting = str | int | float | bool | PathLike[str] | None
 
 def serve(

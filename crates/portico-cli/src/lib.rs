@@ -7,6 +7,7 @@
 //! Knows no Python: whoever runs a command says how it waits (`pause.rs`), and prints its [`Output`].
 #![deny(unreachable_pub)]
 
+mod application_metrics;
 mod asked_stacks;
 mod cancel;
 mod dev_cert;

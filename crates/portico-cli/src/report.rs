@@ -8,11 +8,12 @@ use portico_metrics::{Number, Reading, SlotReading, TextFormat};
 use portico_supervisor::{Scoreboard, SlotField};
 use serde_json::{Map, Value as Json, json};
 
+use crate::application_metrics::appended;
 use crate::words::{phase, server_state};
 
 /// All metrics as text.
 pub(crate) fn metrics(board: &Scoreboard, format: TextFormat) -> String {
-    reading(board).text(format)
+    appended(board, &reading(board).text(format), format)
 }
 
 /// The server, its workers and the requests that they are answering, as `board` has them at `now`.

@@ -27,6 +27,8 @@ pub struct Telemetry {
     pub statsd: StatsdSettings,
     /// `--enable-backlog-metric`
     pub backlog_metric: bool,
+    /// `--prometheus-slots`: metrics of prometheus_client are kept by slot.
+    pub prometheus_slots: bool,
     /// `--log-syslog` and its like
     pub syslog: SyslogSettings,
     /// `--request-id`: the request's id is in environ and in the answer.

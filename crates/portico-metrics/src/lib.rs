@@ -8,6 +8,7 @@
 #![deny(unreachable_pub)]
 #![forbid(unsafe_code)]
 
+mod application;
 mod buckets;
 mod cells;
 mod ended_requests;
@@ -20,6 +21,7 @@ mod reference;
 mod route_durations;
 mod table;
 
+pub use application::{ApplicationEntry, ApplicationMetrics, is_name_of_server};
 pub use buckets::{Buckets, bucket_bounds_nanos, octave_counts, quantile_nanos};
 pub use cells::{GAUGE_WORDS, METRIC_WORDS, Metrics};
 pub use ended_requests::{ENDED_WORDS, EndedExchange, EndedRequests};

@@ -1,8 +1,8 @@
 //! The durations of an application's calls by route: `portico_route_duration_seconds`.
 //!
-//! Apart from the table: which routes there are the application says, while it runs. The cells of a series are those
-//! of any histogram; one thread at a time writes them as well as it can: calls of one route that end in two threads
-//! at the same moment use atomic additions.
+//! Apart from the table: which routes there are the application says, while it runs. The cells of a series are
+//! those of any histogram; one thread at a time writes them as well as it can: calls of one route that end in two
+//! threads at the same moment use atomic additions.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -42,8 +42,8 @@ impl<'a> RouteDurations<'a> {
     }
 }
 
-/// The durations of all routes as text, without an end: `routes` are those of all slots, each with its name. Nothing
-/// where none has been told.
+/// The durations of all routes as text, without an end: `routes` are those of all slots, each with its name.
+/// Nothing where none has been told.
 pub fn route_text<'a>(
     routes: impl IntoIterator<Item = (String, RouteDurations<'a>)>,
     format: TextFormat,

@@ -12,6 +12,7 @@ mod gateway;
 mod hub;
 mod import_path;
 mod interpreter;
+mod metric_values;
 mod raw;
 mod stacks;
 mod thread_status;
@@ -25,6 +26,8 @@ mod _portico {
     use crate::error::{ClientDisconnected, RequestCancelled, RequestTimeout};
     #[pymodule_export]
     use crate::gateway::FileWrapper;
+    #[pymodule_export]
+    use crate::metric_values::{MetricValue, leave_slot, worker_slot};
     #[pymodule_export]
     use crate::worker::entry::{main, serve};
 

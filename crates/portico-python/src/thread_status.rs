@@ -5,9 +5,10 @@
 //! it.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
 use std::mem;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use portico_proto::Peer;
 use pyo3::prelude::*;
 
 use portico_server::{Request, RequestKey};
-use portico_supervisor::{Note, ThreadRecord, ThreadState, now_nanos, thread_name};
+use portico_supervisor::{Note, ROUTES_MAX, RouteNumber, ThreadRecord, ThreadState, now_nanos, thread_name};
 use portico_worker::{CallStatus, ClientState, SlotHandle};
 
 use crate::hub::{self, Greenlet};
@@ -50,6 +51,9 @@ pub(crate) struct ThreadStatus {
     callbacks: Mutex<Vec<Py<PyAny>>>,
     /// Held while callbacks run.
     calling_back: Mutex<()>,
+    /// The route of the present call, if the application has told one: one more than its number. Written by its
+    /// own thread.
+    route: AtomicU32,
 }
 
 /// One moment as both clocks have it. They are the same clock; only `Instant` keeps its number to itself.
@@ -80,6 +84,7 @@ impl ThreadStatuses {
                     claiming: Mutex::default(),
                     callbacks: Mutex::default(),
                     calling_back: Mutex::new(()),
+                    route: AtomicU32::new(0),
                 })
             })
             .collect();
@@ -122,6 +127,12 @@ impl ThreadStatuses {
             GREENLETS.with_borrow_mut(|known| known.push((greenlet.ident(), Arc::clone(record))));
             drop(record.greenlet.set(greenlet));
         }
+    }
+
+    /// The route of request number `sequence` of the thread with this record, if the application has told one.
+    pub(crate) fn route(&self, index: usize, sequence: u64) -> Option<String> {
+        let number = self.place.slot().route(index, sequence)?;
+        self.place.scoreboard().routes().name(number)
     }
 
     /// Number of the greenlet that runs a call at this moment.
@@ -352,6 +363,34 @@ impl ThreadStatus {
         });
     }
 
+    /// Notes the route of the present call, by its name. To be called in the call.
+    pub(crate) fn set_route(&self, name: &str) {
+        if !self.call.is_in_some() {
+            return;
+        }
+        let known = ROUTES.with_borrow(|known| known.get(name).copied());
+        let number = known.unwrap_or_else(|| {
+            let number = self.place.scoreboard().routes().number(name);
+            ROUTES.with_borrow_mut(|known| {
+                if known.len() < ROUTES_MAX && number != RouteNumber::OTHER {
+                    known.insert(name.into(), number);
+                }
+            });
+            number
+        });
+        self.place.slot().set_route(self.index, self.thread().sequence(), number);
+        self.route.store(number.index() as u32 + 1, Ordering::Relaxed);
+    }
+
+    /// The present call ends, and its route is known.
+    #[cold]
+    fn record_route(&self) {
+        let number = self.route.swap(0, Ordering::Relaxed).saturating_sub(1);
+        let taken = now_nanos().saturating_sub(self.thread().begun_nanos());
+        let durations = self.place.slot().route_durations(RouteNumber::of_index(number as usize));
+        durations.into_iter().for_each(|durations| durations.record(taken));
+    }
+
     fn is_written_off(&self) -> bool {
         self.call.is_written_off()
     }
@@ -394,6 +433,9 @@ impl ThreadStatus {
         if record.call.has_noted_callbacks() {
             record.end_callbacks(); // The thread is in the call until then, for whoever watches it.
         }
+        if record.route.load(Ordering::Relaxed) != 0 {
+            record.record_route();
+        }
         let ended = record.call.end();
         if !ended.is_written_off {
             record.thread().set_state(ThreadState::Idle);
@@ -412,6 +454,8 @@ thread_local! {
     /// Number of the calling thread's record; no number where it has none.
     static INDEX: Cell<usize> = const { Cell::new(usize::MAX) };
     static RECORD: OnceCell<Arc<ThreadStatus>> = const { OnceCell::new() };
+    /// Numbers of the routes that the calling thread has told.
+    static ROUTES: RefCell<HashMap<Box<str>, RouteNumber>> = RefCell::new(HashMap::new());
     /// The records of the greenlets that run in the calling thread, by their identities.
     static GREENLETS: RefCell<Vec<(u64, Arc<ThreadStatus>)>> = const { RefCell::new(Vec::new()) };
 }

@@ -39,10 +39,9 @@ pub use memory::{Footprint, resident_kib};
 pub use pidfile::Pidfile;
 pub use scoreboard::{
     CONCURRENCY_WORDS, Entries, Entry, EntryPlace, Event, EventKind, Inspection, InspectionKind,
-    InspectionLease, InspectionNumber, InspectionOrder, InspectionOutcome, KEY_BYTES_MAX, Note, OTHER_ROUTE,
-    ROUTE_BYTES_MAX, ROUTE_NUMBERS, ROUTES_MAX, RouteNumber, RouteTable, Running, Scoreboard, SlotField,
-    SlotState, SupervisorField, SupervisorState, ThreadRecord, ThreadState, WorkerSlot, now_nanos,
-    thread_count, thread_name,
+    InspectionLease, InspectionNumber, InspectionOrder, InspectionOutcome, Note, ROUTE_NUMBERS, ROUTES_MAX,
+    RouteNumber, Running, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, ThreadRecord,
+    ThreadState, WorkerSlot, now_nanos, thread_count, thread_name,
 };
 pub use settings_file::SettingsFile;
 pub use stacks::{ThreadStack, ask_stacks, parse_stacks, stacks_in, stacks_signal, without_start};

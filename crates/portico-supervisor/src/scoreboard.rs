@@ -46,7 +46,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::descriptors::{is_open_in, parent_of};
 
-pub use entries::{Entries, Entry, EntryPlace, KEY_BYTES_MAX};
+pub use entries::{Entries, Entry, EntryPlace};
 use events::{EVENT_WORDS, EventLog};
 pub use events::{Event, EventKind};
 pub(crate) use fields::QueueHealth;
@@ -56,7 +56,8 @@ pub use inspection::{
     Inspection, InspectionKind, InspectionLease, InspectionNumber, InspectionOrder, InspectionOutcome,
 };
 use room::{FOUND_BYTES, SlotRoom, room_words};
-pub use routes::{OTHER_ROUTE, ROUTE_BYTES_MAX, ROUTE_NUMBERS, ROUTES_MAX, RouteNumber, RouteTable};
+use routes::RouteTable;
+pub use routes::{ROUTE_NUMBERS, ROUTES_MAX, RouteNumber};
 use thread::THREAD_WORDS;
 pub use thread::{Note, Running, ThreadRecord, ThreadState, thread_count, thread_name};
 

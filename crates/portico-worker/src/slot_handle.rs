@@ -106,6 +106,16 @@ impl SlotHandle {
         shared_limits(self.scoreboard.clone(), self.number, keys)
     }
 
+    /// The scoreboard that has it.
+    pub fn scoreboard(&self) -> &Scoreboard {
+        &self.scoreboard
+    }
+
+    /// Gives the memory back in which this worker has told what it found.
+    pub fn give_back_found(&self) {
+        self.scoreboard.give_back_found(self.slot);
+    }
+
     /// The slot.
     #[inline]
     pub fn slot(&self) -> WorkerSlot<'static> {

@@ -48,3 +48,18 @@ def application(debugger: bool = False) -> Any:
     from werkzeug.debug import DebuggedApplication
 
     return DebuggedApplication(app, evalex=True)
+
+
+def tell_routes(app: Any) -> None:
+    """Has the Flask application ``app`` tell Portico each request's route: ``/users/<id>``, not ``/users/7``.
+
+    Portico's metrics and profiles name requests by it.
+    """
+
+    @app.before_request
+    def tell_route() -> None:
+        from flask import request
+
+        rule, tell = request.url_rule, request.environ.get("portico.route")
+        if rule is not None and tell is not None:
+            tell(rule.rule)

@@ -8,6 +8,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     STATSD_PREFIX,
     DOGSTATSD_TAGS,
     ENABLE_BACKLOG_METRIC,
+    PROMETHEUS_SLOTS,
     LOG_SYSLOG,
     LOG_SYSLOG_TO,
     LOG_SYSLOG_PREFIX,
@@ -42,6 +43,29 @@ fn statsd_host() {
     let endpoint = config(&["--statsd-host", "localhost:9125"]).telemetry.statsd.endpoint;
     assert_eq!(endpoint.map(|endpoint| endpoint.to_string()).as_deref(), Some("localhost:9125"));
     assert!(refusal(&["--statsd-host", "a:b"]).contains("unix://PATH"));
+}
+
+pub(crate) const PROMETHEUS_SLOTS: Setting = Setting {
+    name: "prometheus_slots",
+    flags: &["prometheus-slots"],
+    value: ValueType::Switch { given: true, set: |config, on| config.telemetry.prometheus_slots = on },
+    default: "false",
+    area: Area::Logging,
+    help: "Keep the application's prometheus_client metrics by slot, so that counters outlive workers",
+    details: "Without PROMETHEUS_MULTIPROC_DIR they are in shared memory, and `portico metrics` prints them \
+        summed over the workers, also while no thread gets on. With it, prometheus_client's files are named \
+        by slot and not by process id: their number stays the same, whatever becomes of workers. Done before \
+        the application is imported, by portico.contrib.prometheus.use_slots().",
+    ..Setting::BLANK
+};
+
+#[cfg(test)]
+#[test]
+fn prometheus_slots() {
+    use crate::testing::{config, with_environment};
+    assert!(!config(&[]).telemetry.prometheus_slots);
+    assert!(config(&["--prometheus-slots"]).telemetry.prometheus_slots);
+    assert!(with_environment(&[("PORTICO_PROMETHEUS_SLOTS", "1")], &[]).telemetry.prometheus_slots);
 }
 
 pub(crate) const STATSD_PREFIX: Setting = Setting {

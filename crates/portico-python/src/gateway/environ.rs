@@ -337,6 +337,7 @@ fn server_template<'py>(
         template.set_item(intern!(py, "HTTP_TRACEPARENT"), py.None())?;
     }
     template.set_item(intern!(py, "portico.after_response"), &settings.after_response)?;
+    template.set_item(intern!(py, "portico.route"), wrap_pyfunction!(super::route::route, py)?)?;
     Ok(template)
 }
 

@@ -10,6 +10,7 @@ mod lapses;
 mod response;
 mod response_head;
 mod response_writer;
+mod route;
 mod start_response;
 mod streams;
 mod template_cache;

@@ -43,7 +43,7 @@ use crate::gateway::{Gateway, Replace};
 use crate::hub::Hub;
 use crate::stacks::{self, Stacks};
 use crate::thread_status::ThreadStatuses;
-use crate::{forked_children, raw};
+use crate::{forked_children, metric_values, raw};
 
 /// A worker's ingredients. [`WorkerRun::run`] serves with them until the worker is to end.
 pub(crate) struct WorkerRun {
@@ -82,6 +82,7 @@ impl WorkerRun {
         let setup = Arc::new(setup);
         let config = &setup.config;
         let records = ThreadStatuses::new(place(config, context.as_deref())?);
+        metric_values::attach(py, records.place(), context.as_deref().map_or(0, WorkerContext::slot));
         let recording = begin_recording(py, &setup, context.as_deref(), records.place())?;
         let reopener = recording.access_log.as_ref().and_then(AccessLog::reopener);
         let listening = Listening::prepare(py, config, listeners, records.place())?;

@@ -9,6 +9,7 @@ use portico_os::fill_standard;
 
 use super::app::{self, LoadError, Loaded};
 use super::{development, discovery, mounts, paste};
+use crate::error::one_line;
 use crate::{forked_children, interpreter};
 
 /// The source of the application: a target, a callable, or one that the process which forked this has imported.
@@ -42,10 +43,12 @@ pub(crate) fn find(
             let modules = main.and_then(|main| app::file_of(&main)).into_iter().collect();
             Ok(Loaded { application, target, mounted: Vec::new(), modules })
         }),
-        Source::Target => mounts::load(py, config, is_named, || match (&config.paste, &config.app) {
-            (Some(paste), _) => paste::load(py, paste, config),
-            (None, Some(target)) => app::load(py, target),
-            (None, None) => discovery::discover(py, folder),
+        Source::Target => use_slots(py, config).and_then(|()| {
+            mounts::load(py, config, is_named, || match (&config.paste, &config.app) {
+                (Some(paste), _) => paste::load(py, paste, config),
+                (None, Some(target)) => app::load(py, target),
+                (None, None) => discovery::discover(py, folder),
+            })
         }),
     };
     forked_children::end(py, found.as_ref().err().and_then(|error| error.cause.as_ref()), "its import");
@@ -62,4 +65,14 @@ pub(crate) fn find(
             .map_err(LoadError::missing)?;
     }
     Ok(found)
+}
+
+/// With --prometheus-slots: before anything can make a metric.
+fn use_slots(py: Python<'_>, config: &Config) -> Result<(), LoadError> {
+    if !config.telemetry.prometheus_slots {
+        return Ok(());
+    }
+    let used = py.import("portico.contrib.prometheus").and_then(|module| module.call_method0("use_slots"));
+    used.map(drop)
+        .map_err(|error| LoadError::missing(format!("--prometheus-slots: {}", one_line(py, &error))))
 }

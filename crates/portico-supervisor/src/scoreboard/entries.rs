@@ -1,7 +1,8 @@
-//! Entries in shared memory that one process appends and others read: each a key, which never changes, and numbers.
+//! Entries in shared memory that one process appends and others read: each a key, which never changes, and
+//! numbers.
 //!
-//! The writer is a worker, and a worker can write anything: a reader takes what it finds for bytes and numbers, and
-//! never reaches beyond the words that it was given. An entry that does not fit is counted, and not made.
+//! The writer is a worker, and a worker can write anything: a reader takes what it finds for bytes and numbers,
+//! and never reaches beyond the words that it was given. An entry that does not fit is counted, and not made.
 //!
 //! ```text
 //!   words used | entries lost | entry: bytes of the key, owner, time, value, key... | entry | ...
@@ -35,7 +36,7 @@ pub struct Entry {
 pub struct EntryPlace(u32);
 
 /// The longest key. A longer one is refused as one that does not fit.
-pub const KEY_BYTES_MAX: usize = 16 * 1024;
+const KEY_BYTES_MAX: usize = 16 * 1024;
 
 const USED: usize = 0;
 const LOST: usize = 1;
@@ -132,6 +133,11 @@ impl<'a> Entries<'a> {
     #[inline]
     pub fn add_value(self, place: EntryPlace, value: u64) {
         self.set_value(place, self.value(place).saturating_add(value));
+    }
+
+    /// Whose the entry is.
+    pub fn owner(self, place: EntryPlace) -> u64 {
+        self.number(place, OWNER).map_or(0, |word| word.load(Ordering::Relaxed))
     }
 
     /// Sets whose the entry is.

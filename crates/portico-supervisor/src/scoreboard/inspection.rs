@@ -2,9 +2,9 @@
 //! is full of.
 //!
 //! The command leaves an order and keeps a *lease* while it waits: it renews a time again and again. The worker
-//! looks for orders now and then, works on one as long as its lease is fresh, and writes what it finds as entries.
-//! So a command that dies ends the work, whatever it dies of, and nobody else can give an order meanwhile. A worker
-//! that dies leaves what it has found so far.
+//! looks for orders now and then, works on one as long as its lease is fresh, and writes what it finds as
+//! entries. So a command that dies ends the work, whatever it dies of, and nobody else can give an order
+//! meanwhile. A worker that dies leaves what it has found so far.
 //!
 //! Either side may write anything: both take what they read for numbers and bytes.
 
@@ -51,8 +51,10 @@ pub enum InspectionNumber {
     LastNanos,
     /// How often it has looked.
     Samples,
-    /// Looks that found nothing because the interpreter could not be had in time.
+    /// Looks that came later than they were due.
     Late,
+    /// How long C code has kept the interpreter, in nanoseconds, while stacks were taken without it.
+    HeldNanos,
     /// Stacks that were longer than is kept.
     CutStacks,
     /// What could not be read.

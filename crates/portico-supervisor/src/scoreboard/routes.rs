@@ -1,9 +1,10 @@
 //! The names of an application's routes, as the application tells them: `/users/<id>` for `/users/7`.
 //!
-//! All workers share one table, first come, first served. It is bounded, so that one that tells paths instead fills
-//! it and no more: what finds no room counts as [`OTHER_ROUTE`].
+//! All workers share one table, first come, first served. It is bounded, so that one that tells paths instead
+//! fills it and no more: what finds no room counts as [`OTHER_ROUTE`].
 //!
-//! A worker can write anything here: a reader takes it for text, and tells it only with all that is no text escaped.
+//! A worker can write anything here: a reader takes it for text, and tells it only with all that is no text
+//! escaped.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,10 +22,10 @@ pub struct RouteNumber(u16);
 pub const ROUTES_MAX: usize = 256;
 
 /// The longest name of a route, in bytes. A longer one is one of the others.
-pub const ROUTE_BYTES_MAX: usize = 120;
+const ROUTE_BYTES_MAX: usize = 120;
 
 /// What all routes are called that have found no place.
-pub const OTHER_ROUTE: &str = "_OTHER";
+const OTHER_ROUTE: &str = "_OTHER";
 
 /// Free, being written, or written; then the length; then the text.
 const STATE: usize = 0;
