@@ -11,10 +11,14 @@ mod application_metrics;
 mod asked_stacks;
 mod cancel;
 mod dev_cert;
+mod flame;
 mod hash_password;
+mod inspection;
 mod maintenance;
+mod memory;
 mod output;
 mod pause;
+mod profile;
 mod replacement;
 mod report;
 mod requests;
@@ -29,7 +33,7 @@ mod words;
 
 use std::io;
 
-use portico_config::{ServerCommand, TopForm};
+use portico_config::{InspectionCommand, MemoryOrder, ProfileOrder, ServerCommand, TopForm};
 use portico_insight::ReadTime;
 use portico_metrics::TextFormat;
 use portico_supervisor::Scoreboard;
@@ -77,6 +81,33 @@ pub fn run<E>(command: ServerCommand, pause: Pause<'_, E>) -> Result<Output, E> 
         ServerCommand::Reload(_) => replacement::reload(&board, pid, pause),
         ServerCommand::Upgrade(_) => replacement::upgrade(&board, pid, pause),
     }
+}
+
+/// Has workers find out about themselves, and tells what they found.
+///
+/// # Errors
+/// Those of `pause`.
+pub fn inspect<E>(command: &InspectionCommand, pause: Pause<'_, E>) -> Result<Output, E> {
+    let (InspectionCommand::Profile(ProfileOrder { pid, .. })
+    | InspectionCommand::Memory(MemoryOrder { pid, .. })) = command;
+    let board = match Scoreboard::attach(*pid) {
+        Ok(board) => board,
+        Err(error) => return Ok(Output::failure(unreadable(*pid, &error))),
+    };
+    match command {
+        InspectionCommand::Profile(order) => profile::tell(&board, order, pause),
+        InspectionCommand::Memory(order) => memory::tell(&board, order, pause),
+    }
+}
+
+/// The worker that `portico profile --external` is about.
+///
+/// # Errors
+/// One line: there is none, or it may not be looked at.
+pub fn worker_to_profile(order: &ProfileOrder) -> Result<u32, String> {
+    let board = Scoreboard::attach(order.pid).map_err(|error| unreadable(order.pid, &error))?;
+    profile::worker_of(&board, order)
+        .ok_or_else(|| "profile: there is no such worker at this moment".to_owned())
 }
 
 fn unreadable(pid: u32, error: &io::Error) -> String {

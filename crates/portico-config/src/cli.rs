@@ -55,7 +55,12 @@ fn command(wanted: fn(&Setting) -> bool) -> Command {
         .bin_name("portico")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Serves a WSGI application over HTTP")
-        .after_help(format!("{}\n{}\n{AFTER_HELP}", crate::task::help(), crate::server_command::help()))
+        .after_help(format!(
+            "{}\n{}{}\n{AFTER_HELP}",
+            crate::task::help(),
+            crate::server_command::help(),
+            crate::inspection_command::help()
+        ))
         .no_binary_name(true)
         .disable_help_flag(true)
         .disable_version_flag(true)
@@ -81,6 +86,7 @@ fn command(wanted: fn(&Setting) -> bool) -> Command {
 /// A script that completes options in `shell`.
 pub(crate) fn completions(shell: Shell) -> String {
     let words = crate::task::words().chain(crate::server_command::words());
+    let words = words.chain(crate::inspection_command::words());
     let command = command(Setting::is_real).disable_help_subcommand(true);
     let mut command = words.fold(command, |command, (word, help)| {
         command.subcommand(Command::new(word).about(help).disable_help_flag(true))
@@ -238,7 +244,14 @@ mod tests {
     #[test]
     fn help_has_every_command() {
         for text in [help("-h"), help("--help")] {
-            for line in ["status PID ", "stacks PID ", "reload PID ", "upgrade PID ", "check [OPTIONS] "] {
+            for line in [
+                "status PID ",
+                "stacks PID ",
+                "profile PID ",
+                "reload PID ",
+                "upgrade PID ",
+                "check [OPTIONS] ",
+            ] {
                 assert!(text.contains(&format!("\n  portico {line}")), "{line} is missing");
             }
         }

@@ -22,6 +22,7 @@ mod files;
 mod gunicorn;
 mod health;
 mod hosts;
+mod inspection_command;
 mod migrate;
 mod misspelt;
 mod nginx;
@@ -59,6 +60,7 @@ pub use conceal::conceal_arguments;
 pub use error::ConfigError;
 pub use files::{FileAccess, FileValue, PythonFile, WorkerKind};
 pub use health::HEALTH_ENDPOINTS;
+pub use inspection_command::{InspectionCommand, MemoryOrder, ProfileFormat, ProfileOrder};
 pub use misspelt::misspelt_variables;
 pub use parse::{Parsed, from_pairs, parse, parse_again, parse_with_files};
 pub use proxies::{

@@ -8,6 +8,7 @@ use crate::cli::{self, ParsedArguments};
 use crate::environment::{self, Environment, read_variable};
 use crate::error::{ConfigError, ParseError};
 use crate::files::{self, FileAccess};
+use crate::inspection_command::{self, InspectionCommand};
 use crate::migrate::migrate;
 use crate::raw::{RawConfig, SettingSource};
 use crate::reference::about;
@@ -29,6 +30,8 @@ pub enum Parsed {
     Run(Box<Resolved>),
     /// To ask something of a running portico.
     Command(ServerCommand),
+    /// To have the workers of a running portico find out about themselves.
+    Inspect(InspectionCommand),
     /// To print this and exit with status 0.
     Help(String),
     /// To print this and exit with status 0.
@@ -97,6 +100,9 @@ pub(crate) fn parse_as(
     let args: Vec<OsString> = args.collect();
     if let Some(command) = server_command::read(&args).map_err(ConfigError::usage)? {
         return Ok(Parsed::Command(command));
+    }
+    if let Some(command) = inspection_command::read(&args).map_err(ConfigError::usage)? {
+        return Ok(Parsed::Inspect(command));
     }
     let (task, args) = task::read(args).map_err(ConfigError::usage)?;
     match task {

@@ -17,6 +17,7 @@ use crate::thread_status::{ThreadStatus, ThreadStatuses};
 use crate::{interpreter, raw};
 
 use by_signal::SingleStacks;
+pub(crate) use by_signal::parts;
 
 mod by_signal;
 
@@ -89,6 +90,14 @@ impl Stacks {
             ThreadStack { ident, name, frames: without_start(&frames) }
         });
         written.collect()
+    }
+
+    /// The frames of the thread with the kernel's number `thread`, the innermost last, as the faulthandler writes
+    /// them; `None` where there is a GIL, so that `sys._current_frames()` has them. Needs no interpreter.
+    pub(crate) fn frames_by_signal(&self, thread: u64) -> Option<Vec<String>> {
+        let single = self.single.as_ref().filter(|_| interpreter::has_no_gil())?;
+        // One that has ended meanwhile has none.
+        Some(single.frames_of(thread).unwrap_or_default())
     }
 
     /// Where the threads write their own stacks because no other may look at them at this moment.
@@ -210,7 +219,11 @@ pub(crate) fn log_all(py: Python<'_>, records: Option<&ThreadStatuses>, own: Opt
     }
 }
 
-fn current_frames(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+/// The innermost frame of each thread that Python knows, by its identity.
+///
+/// # Errors
+/// Out of memory only.
+pub(crate) fn current_frames(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     Ok(py.import("sys")?.call_method0(intern!(py, "_current_frames"))?.cast_into::<PyDict>()?)
 }
 

@@ -28,6 +28,7 @@ mod setup;
 mod siblings;
 mod sizing;
 mod slot_handle;
+mod stack_table;
 mod start_pipe;
 mod switching;
 pub mod telemetry;
@@ -55,6 +56,7 @@ pub use setup::{
 pub use siblings::OtherWorkers;
 pub use sizing::{counted, fit_workers, mebibytes, tell_workers, worker_class, write_pidfile};
 pub use slot_handle::SlotHandle;
+pub use stack_table::{FrameNumber, Noted, StackTable};
 pub use start_pipe::{StartPipe, forget_start, settle_start, tell_start};
 pub use switching::{SHORT_INTERVAL, SwitchStep, Switching, is_hard_to_get, is_short};
 pub use thread_numbers::ThreadNumbers;

@@ -134,8 +134,8 @@ pub(crate) fn with_sources(py: Python<'_>, frames: &[String]) -> PyResult<String
     Ok(without_start(&entries))
 }
 
-/// `  File "shop/views.py", line 7 in index`
-fn parts(frame: &str) -> Option<(&str, u32, &str)> {
+/// The file, the line and the function of `  File "shop/views.py", line 7 in index`.
+pub(crate) fn parts(frame: &str) -> Option<(&str, u32, &str)> {
     let (file, rest) = frame.trim().strip_prefix("File \"")?.rsplit_once("\", line ")?;
     let (line, name) = rest.split_once(" in ")?;
     Some((file, line.parse().ok()?, name))

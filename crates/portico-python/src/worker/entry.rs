@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -10,7 +12,10 @@ use pyo3::exceptions::{PyImportError, PyOSError, PyRuntimeError, PyTypeError, Py
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyInt, PyList, PyString, PyTuple};
 
-use portico_config::{Parsed, Printout, Resolved, empty_list, escaped, from_pairs, is_list, is_octal};
+use portico_config::{
+    InspectionCommand, Parsed, Printout, ProfileOrder, Resolved, empty_list, escaped, from_pairs, is_list,
+    is_octal,
+};
 use portico_os::fill_standard;
 use portico_worker::{logging, settle_start, tell_start};
 
@@ -59,6 +64,13 @@ fn run_command(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
             }
         },
         Ok(Parsed::Command(command)) => tell(py, &portico_cli::run(command, &mut |time| pause(py, time))?),
+        Ok(Parsed::Inspect(InspectionCommand::Profile(order))) if order.is_external => tell(
+            py,
+            &portico_cli::Output { output: String::new(), error: Some(profile_outside(py, &order)?) },
+        ),
+        Ok(Parsed::Inspect(command)) => {
+            tell(py, &portico_cli::inspect(&command, &mut |time| pause(py, time))?)
+        }
         Ok(Parsed::DevCert(folder)) => tell(py, &portico_cli::make_dev_cert(&folder)),
         Ok(Parsed::HashPassword(user)) => tell(py, &portico_cli::make_password_hash(user.as_deref())),
         Ok(Parsed::Route(resolved, question)) => {
@@ -99,6 +111,29 @@ fn own_standard_streams() {
 fn pause(py: Python<'_>, time: Duration) -> PyResult<()> {
     py.detach(|| thread::sleep(time));
     py.check_signals()
+}
+
+/// Becomes Python's own sampling profiler (`profiling.sampling`), which looks at a worker from outside. Returns
+/// why that cannot be.
+fn profile_outside(py: Python<'_>, order: &ProfileOrder) -> PyResult<String> {
+    let find = py.import("importlib.util")?.getattr("find_spec")?;
+    let is_there = |module: &str| find.call1((module,)).is_ok_and(|spec| !spec.is_none());
+    if !(is_there("profiling") && is_there("profiling.sampling")) {
+        return Ok(
+            "profile: --external needs Python's module profiling.sampling, which this Python has not (it \
+                   came with 3.15); without --external Portico samples itself"
+                .to_owned(),
+        );
+    }
+    let pid = match portico_cli::worker_to_profile(order) {
+        Ok(pid) => pid,
+        Err(problem) => return Ok(problem),
+    };
+    let python: OsString = py.import("sys")?.getattr("executable")?.extract()?;
+    let seconds = order.duration.as_secs().max(1).to_string();
+    let mut program = Command::new(python);
+    program.args(["-m", "profiling.sampling", "attach", "-d", &seconds, &pid.to_string()]);
+    Ok(format!("profile: python -m profiling.sampling cannot be run: {}", program.exec()))
 }
 
 /// Prints what a command has to say; returns the exit status.

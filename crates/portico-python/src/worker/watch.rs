@@ -25,6 +25,7 @@ use portico_worker::{
 use rustix::process::{Pid, getppid};
 
 use super::disconnects::DisconnectCallbacks;
+use super::inspections::Inspections;
 use super::inspector::Inspector;
 use super::switching::SwitchInterval;
 use super::threads::Threads;
@@ -111,6 +112,7 @@ struct CallWatcher {
     hub: Option<HubQuestions>,
     pending_stacks: Vec<PendingStack>,
     demand: Option<Demand>,
+    inspections: Inspections,
     /// Longest time between two looks.
     tick: Duration,
     /// The supervisor.
@@ -151,6 +153,7 @@ impl CallWatcher {
             hub: watching.hub.clone().map(|hub| HubQuestions::new(hub, Arc::clone(&watching.records))),
             pending_stacks: Vec::new(),
             demand: None,
+            inspections: Inspections::new(&watching.records, &watching.stacks),
             tick: tick(config),
             parent: watching.replace.as_ref().and_then(|_| getppid()),
             watching,
@@ -175,6 +178,7 @@ impl CallWatcher {
             let due = self.look_at_calls(now);
             self.settle_stacks(now);
             self.see_to_demand(now);
+            self.inspections.look(now);
             self.end_an_orphan(now);
             self.end_a_cripple(now);
             self.end_beside_given_up_calls(now);
