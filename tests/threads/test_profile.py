@@ -70,6 +70,24 @@ def test_waiting_counts_by_the_clock_and_not_by_the_processor(serve):
     assert not waited or float(waited[0].split()[0]) < 0.1, by_processor
 
 
+def test_short_calls_have_their_share(serve):
+    server = serve(APP, "--workers", "1", "--threads", "2")
+    running = subprocess.Popen(
+        [*command(), "profile", str(server.pid), "2s"],
+        env=server_environment(),
+        cwd=server.rendezvous.folder,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    # One after the other, and each much shorter than the time between two samples.
+    with server.connect() as client:
+        while running.poll() is None:
+            assert client.request("GET", "/wait?seconds=0.002").status == 200
+    text = running.communicate()[0]
+    waited = next(line for line in text.splitlines() if "GET /wait" in line)
+    assert float(waited.split()[0]) > 0.8, text
+
+
 def test_a_route_is_the_tag_where_one_is_told(serve):
     server = serve(APP, "--workers", "1", "--threads", "2")
     with server.connect() as client:

@@ -172,7 +172,7 @@ impl Following {
         }
         let room = self.records.place().slot().inspection();
         let period = 1_000_000_000 / self.order.rate.clamp(1, RATE_MAX);
-        let sampler = Arc::new(Mutex::new(Sampler::new(&self.records, &self.stacks, of_cpu)));
+        let sampler = Arc::new(Mutex::new(Sampler::new(&self.records, &self.stacks, of_cpu, period)));
         let inspector = Inspector::start("portico-sample")?;
         let begun = now_nanos();
         let end = begun + duration.as_nanos() as u64;

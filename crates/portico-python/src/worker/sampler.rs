@@ -6,8 +6,8 @@
 //! Without a GIL nobody may look at another thread's frames; each thread in a call is interrupted by a signal and
 //! writes its own.
 //!
-//! A sample counts for the time since the sample before it, at most for the age of its call. So a sample that
-//! comes late counts for all of that time.
+//! A sample counts for the time since the sample before it: a short call that is seen stands for those that were
+//! not. A sample that comes late counts for at most the age of its call, or for one period.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -35,6 +35,8 @@ pub(super) struct Sampler {
     known: HashMap<(usize, i64), Option<FrameNumber>>,
     /// Their code, so that no other takes its place in memory.
     codes: HashMap<usize, Py<PyAny>>,
+    /// Nanoseconds between two samples.
+    period: u64,
     /// When it last looked.
     last: u64,
     /// The frames of one stack, the innermost first. Reused from sample to sample.
@@ -62,7 +64,12 @@ const WRITTEN_OFF: &str = "[written off by --timeout]";
 
 impl Sampler {
     /// Looks at the calls in `records` from now on.
-    pub(super) fn new(records: &Arc<ThreadStatuses>, stacks: &Arc<Stacks>, of_cpu: bool) -> Self {
+    pub(super) fn new(
+        records: &Arc<ThreadStatuses>,
+        stacks: &Arc<Stacks>,
+        of_cpu: bool,
+        period: u64,
+    ) -> Self {
         Self {
             records: Arc::clone(records),
             stacks: Arc::clone(stacks),
@@ -70,6 +77,7 @@ impl Sampler {
             cpu: of_cpu.then(HashMap::new),
             known: HashMap::new(),
             codes: HashMap::new(),
+            period,
             last: now_nanos(),
             frames: Vec::new(),
             is_over: false,
@@ -202,11 +210,12 @@ impl Sampler {
 
     /// Microseconds that the call has spent since the last sample; `None` where it has spent none.
     fn spent(&mut self, running: &Running, record: &ThreadStatus, runs: bool, now: u64) -> Option<u64> {
-        let since = now.saturating_sub(self.last.max(running.begun_nanos));
+        let since = now.saturating_sub(self.last);
+        let age = now.saturating_sub(running.begun_nanos);
         let nanos = match &mut self.cpu {
-            None => since,
+            None => since.min(age.max(self.period)),
             Some(_) if !runs => 0,
-            // What the thread had used before this call is another one's.
+            // It may not have been looked at with the last sample, when it had no call.
             Some(clocks) => used_since(clocks, record.thread().native_id())?.min(since),
         };
         Some(nanos.div_ceil(1_000)).filter(|micros| *micros > 0)
