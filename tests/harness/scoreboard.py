@@ -10,18 +10,23 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import time
 from pathlib import Path
 
 MAGIC = int.from_bytes(b"portico\x04", "little")
-SUPERVISOR_FIELDS, SLOT_FIELDS, CONCURRENCY_WORDS, THREAD_WORDS = 24, 16, 128, 48
+SUPERVISOR_FIELDS, SLOT_FIELDS, CONCURRENCY_WORDS = 32, 16, 128
 STATES = ("empty", "starting", "ready", "retiring")
 # Indices, in the order of the enums there.
-METRIC_WORDS, GAUGE_WORDS, SLOTS, THREADS, SUPERVISOR_PID, LIMIT_WORDS = 2, 3, 4, 5, 6, 11
+METRIC_WORDS, GAUGE_WORDS, SLOTS, THREADS, SUPERVISOR_PID = 2, 3, 4, 5, 6
+LIMIT_WORDS, LIMITS_FROM, THREAD_WORDS = 11, 17, 18
 PID, STATE = 0, 1
-# Of a thread's record: the number of its call, its state, the length of its target, that itself, and the
-# number of the call to be cancelled.
-SEQUENCE, THREAD_STATE, TARGET_BYTES, TARGET, CANCEL = 0, 1, 12, 15, 47
-# Of the metrics, which begin with the gauge portico_threads: idle, busy, lost.
+# Of a thread's record: the number of its call, its state, when the call began, the length of its target, that
+# itself, the number of the call to be cancelled, the time of its calls, its waits for the interpreter.
+SEQUENCE, THREAD_STATE, THREAD_BEGUN, TARGET_BYTES, TARGET, CANCEL = 0, 1, 2, 12, 15, 47
+THREAD_BUSY, THREAD_WAITS = 48, (49, 50)
+# A call that runs counts up to so long ago.
+CLOCK_LAG_NANOS = 1_000_000_000
+# Of the metrics, which begin with the gauge portico_threads_told: idle, busy, lost.
 BUSY_THREADS = SLOT_FIELDS + 1
 
 
@@ -44,27 +49,42 @@ class Scoreboard:
         if self.words[0] == 0:
             raise FileNotFoundError(f"process {pid} is about to make its scoreboard")
         assert self.words[0] == MAGIC, "the scoreboard has another layout"
-        # The limits' words begin at a cache line.
-        supervisor_words = -(-(SUPERVISOR_FIELDS + self.words[METRIC_WORDS]) // 8) * 8
-        self.slots_from = supervisor_words + self.words[LIMIT_WORDS]
-        threads_from = SLOT_FIELDS + self.words[METRIC_WORDS] + CONCURRENCY_WORDS
-        self.slot_words = threads_from + self.words[THREADS] * THREAD_WORDS
-        # Behind the slots is what is larger (scoreboard/room.rs).
-        assert len(self.words) > self.slots_from + self.words[SLOTS] * self.slot_words
+        self.slots_from = self.words[LIMITS_FROM] + self.words[LIMIT_WORDS]
+        self.threads_from = SLOT_FIELDS + self.words[METRIC_WORDS] + CONCURRENCY_WORDS
+        self.slot_words = self.threads_from + self.words[THREADS] * self.words[THREAD_WORDS]
+        assert len(self.words) >= self.slots_from + self.words[SLOTS] * self.slot_words
 
     def slot(self, number: int, field: int) -> int:
         """A number of a slot."""
         return self.words[self.slots_from + number * self.slot_words + field]
 
     def totals(self) -> list[int]:
-        """Every number of every process' metrics that is no gauge: they never fall."""
+        """Every number that never falls: all metrics of each process but its gauges, and threads' totals."""
         first = self.slots_from + SLOT_FIELDS
         blocks = [first + number * self.slot_words for number in range(self.words[SLOTS])]
         begin, end = self.words[GAUGE_WORDS], self.words[METRIC_WORDS]
         found = []
         for block in [SUPERVISOR_FIELDS, *blocks]:
             found += self.words[block + begin : block + end].tolist()
+        for record in self.records():
+            found += [self.words[record + word] for word in THREAD_WAITS]
+            found.append(self.busy_nanos(record))
         return found
+
+    def records(self) -> list[int]:
+        """Where each thread's record begins."""
+        slots, threads = range(self.words[SLOTS]), range(self.words[THREADS])
+        return [self.thread(slot, index) for slot in slots for index in threads]
+
+    def busy_nanos(self, record: int) -> int:
+        """The time of all calls of a thread, also of the one that runs."""
+        while True:
+            now = time.monotonic_ns()
+            word, begun = self.words[record + THREAD_BUSY], self.words[record + THREAD_BEGUN]
+            if not word & 1:
+                return word >> 1
+            if word == self.words[record + THREAD_BUSY]:
+                return (word >> 1) + max(0, now - CLOCK_LAG_NANOS - begun)
 
     def spoil(self, number: int) -> None:
         """Fills the metrics of a slot with ones, as a worker could that has gone wrong."""
@@ -75,8 +95,8 @@ class Scoreboard:
 
     def thread(self, slot: int, index: int) -> int:
         """Where the record of a thread begins."""
-        threads = self.slots_from + (slot + 1) * self.slot_words - self.words[THREADS] * THREAD_WORDS
-        return threads + index * THREAD_WORDS
+        record = self.threads_from + index * self.words[THREAD_WORDS]
+        return self.slots_from + slot * self.slot_words + record
 
     def sequence(self, slot: int, index: int) -> int:
         """The sequence number of a thread's present call, or its last one; odd while that is written down."""

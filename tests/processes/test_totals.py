@@ -85,13 +85,20 @@ def replace_workers(serve, recycles: int, kills: int) -> None:
         load.assert_lossless()
         found = metrics(server)
         assert found["portico_calls_total"] == len(load.outcomes), "each request is counted once"
-        assert found["portico_worker_starts_total"] >= WORKERS + recycles
-        assert found["portico_worker_deaths_total"] == 0
+        starts = found["portico_worker_starts_total"]
+        assert starts["boot"] == WORKERS and starts["replace"] >= recycles
+        assert sum(found["portico_worker_deaths_total"].values()) == 0
         with Load(server.address, 100, lambda number: "/pid", kept=4) as attacked:
             for _ in range(kills):
                 kill_one(server)
                 attacked.wait_answered(10)
-        calls = metrics(server)["portico_calls_total"] - found["portico_calls_total"]
+        killed = metrics(server)
+        # One that is killed before it is ready has died in its boot.
+        deaths = killed["portico_worker_deaths_total"]
+        assert 0 < deaths["sigkill"] <= deaths["sigkill"] + deaths["boot"] <= kills
+        assert sum(deaths.values()) == deaths["sigkill"] + deaths["boot"]
+        assert killed["portico_busy_seconds_total"] > found["portico_busy_seconds_total"] > 0
+        calls = killed["portico_calls_total"] - found["portico_calls_total"]
         answered = sum(outcome.status == 200 for outcome in attacked.outcomes)
         assert answered <= calls <= len(attacked.outcomes), attacked.told()
     assert sampler.fallen == []

@@ -65,9 +65,11 @@ pub fn run<E>(command: ServerCommand, pause: Pause<'_, E>) -> Result<Output, E> 
     match command {
         ServerCommand::Status(_) => Ok(Output::of(status::tell(&board, ReadTime::now()))),
         ServerCommand::StatusJson(_) => Ok(Output::of(report::status(&board, ReadTime::now()))),
-        ServerCommand::Metrics(_) => Ok(Output::of(report::metrics(&board, TextFormat::OpenMetrics))),
+        ServerCommand::Metrics(_) => {
+            Ok(Output::of(report::metrics(&board, TextFormat::OpenMetrics, ReadTime::now().nanos)))
+        }
         ServerCommand::MetricsOfPrometheus(_) => {
-            Ok(Output::of(report::metrics(&board, TextFormat::Prometheus)))
+            Ok(Output::of(report::metrics(&board, TextFormat::Prometheus, ReadTime::now().nanos)))
         }
         ServerCommand::Requests(_) => Ok(Output::of(requests::tell(&board, ReadTime::now()))),
         ServerCommand::RequestsJson(_) => Ok(Output::of(requests::json(&board, ReadTime::now()))),

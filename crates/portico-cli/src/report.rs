@@ -4,23 +4,24 @@
 //! docs/reference/metrics.md.
 
 use portico_insight::{ReadTime, Snapshot};
-use portico_metrics::{Number, Reading, SlotReading, TextFormat};
-use portico_supervisor::{Scoreboard, SlotField};
+use portico_metrics::{Number, TextFormat};
+use portico_supervisor::{Scoreboard, reading};
 use serde_json::{Map, Value as Json, json};
 
 use crate::application_metrics::appended;
 use crate::words::{phase, server_state};
 
-/// All metrics as text.
-pub(crate) fn metrics(board: &Scoreboard, format: TextFormat) -> String {
-    appended(board, &reading(board).text(format), format)
+/// All metrics as text, at `now`, in nanoseconds of the machine's clock.
+pub(crate) fn metrics(board: &Scoreboard, format: TextFormat, now: u64) -> String {
+    appended(board, &reading(board, now).text(format), format)
 }
 
 /// The server, its workers and the requests that they are answering, as `board` has them at `now`.
 pub(crate) fn status(board: &Scoreboard, now: ReadTime) -> String {
     let snapshot = Snapshot::read(board, now);
+    let reading = reading(board, now.nanos);
     let workers = snapshot.slots.iter().map(|slot| {
-        let metrics = board.slot(slot.slot).map(|row| by_name(&Reading::numbers_of_worker(row.metrics())));
+        let metrics = by_name(&reading.numbers_of_worker(slot.slot));
         json!({
             "slot": slot.slot,
             "pid": slot.pid,
@@ -51,20 +52,11 @@ pub(crate) fn status(board: &Scoreboard, now: ReadTime) -> String {
         "uptime_seconds": snapshot.uptime_seconds,
         "reload_under_way": snapshot.reload.under_way,
         "interpreter": snapshot.python,
-        "metrics": by_name(&reading(board).numbers(false)),
+        "metrics": by_name(&reading.numbers(false)),
         "workers": workers.collect::<Vec<_>>(),
         "requests": requests.collect::<Vec<_>>(),
     });
     format!("{told:#}\n")
-}
-
-fn reading(board: &Scoreboard) -> Reading<'_> {
-    let slots = board.slots().map(|(slot, row)| SlotReading {
-        slot,
-        metrics: row.metrics(),
-        is_occupied: row.get(SlotField::Pid) != 0,
-    });
-    Reading::new(board.metrics(), slots)
 }
 
 /// An object of the names; below each its number, or an object of its labels' values, one below the other.
@@ -72,11 +64,12 @@ fn by_name(numbers: &[Number]) -> Json {
     let mut all = Map::new();
     for number in numbers {
         let name = number.metric.exposed_name();
-        let mut path = [&*name].into_iter().chain(number.labels.iter().map(|label| label.1)).peekable();
+        let mut path = [&*name].into_iter().chain(number.labels.iter().map(|label| &*label.1)).peekable();
         let mut at = &mut all;
         while let Some(key) = path.next() {
             if path.peek().is_none() {
-                at.insert(key.to_owned(), number.value.into());
+                let value = number.seconds().map_or_else(|| number.value.into(), Json::from);
+                at.insert(key.to_owned(), value);
                 break;
             }
             let below = at.entry(key).or_insert_with(|| Json::Object(Map::new()));
@@ -93,8 +86,8 @@ fn by_name(numbers: &[Number]) -> Json {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use portico_metrics::{Counter, Gauge, ReloadResult, ThreadUse};
-    use portico_supervisor::{Note, SlotState, SupervisorField, SupervisorState};
+    use portico_metrics::{Counter, Gauge, ReloadResult};
+    use portico_supervisor::{Note, SlotField, SlotState, SupervisorField, SupervisorState};
 
     use super::*;
 
@@ -109,7 +102,7 @@ mod tests {
         board.set(SupervisorField::Pid, 4710);
         board.set(SupervisorField::State, SupervisorState::Serving as u64);
         board.set(SupervisorField::StartedNanos, 100 * SECOND);
-        board.metrics().set(Gauge::Workers, 1);
+        board.metrics().set(Gauge::ThreadsPerWorker, 3);
         for number in 0..2 {
             let slot = board.slot(number).unwrap();
             slot.metrics().add(Counter::Calls, 5);
@@ -120,7 +113,6 @@ mod tests {
         slot.set(SlotField::Pid, 4711);
         slot.set(SlotField::State, SlotState::Ready as u64);
         slot.set(SlotField::StartedNanos, 150 * SECOND);
-        slot.metrics().set_threads(ThreadUse::Busy, 1);
         let peer = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
         let (method, target) = (&b"GET"[..], &b"/a\"\xff?secret=1"[..]);
         let begun_nanos = 158 * SECOND;
@@ -143,8 +135,10 @@ mod tests {
             (&json!(4710), &json!("serving"), &json!(60.0))
         );
         assert_eq!(told["metrics"]["portico_calls_total"], 14);
-        assert_eq!(told["metrics"]["portico_workers"], 1);
-        assert_eq!(told["metrics"]["portico_threads"], json!({"idle": 0, "busy": 1, "lost": 0}));
+        assert_eq!(told["metrics"]["portico_workers"], json!({"starting": 0, "ready": 1, "retiring": 0}));
+        let threads = json!({"idle": 2, "running": 1, "awaiting_client": 0, "websocket": 0, "lost": 0});
+        assert_eq!(told["metrics"]["portico_threads"], threads);
+        assert_eq!(told["metrics"]["portico_queue_oldest_seconds"], 0.0);
         let [worker] = &told["workers"].as_array().unwrap()[..] else { panic!("{told}") };
         assert_eq!(
             (&worker["slot"], &worker["pid"], &worker["state"]),
@@ -184,7 +178,7 @@ mod tests {
 
     #[test]
     fn metrics_of_slots_without_a_worker_are_totals_alone() {
-        let text = metrics(&board(), TextFormat::OpenMetrics);
+        let text = metrics(&board(), TextFormat::OpenMetrics, 160 * SECOND);
         assert!(
             text.contains("portico_calls_total{slot=\"0\"} 7\nportico_calls_total{slot=\"1\"} 7\n#"),
             "{text}"

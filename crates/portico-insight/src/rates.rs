@@ -93,7 +93,7 @@ fn busy_ratio(before: &Snapshot, after: &Snapshot, seconds: f64) -> Option<f64> 
 
 #[cfg(test)]
 mod tests {
-    use portico_metrics::{Gauge, Histogram, Method};
+    use portico_metrics::{CountedExchange, Gauge, Histogram, Method};
     use portico_supervisor::{Note, Scoreboard, SlotField, SlotState, SupervisorField};
 
     use super::*;
@@ -123,7 +123,7 @@ mod tests {
         let record = |slot: u32, code, times| {
             let metrics = board.slot(slot).unwrap().metrics();
             for _ in 0..times {
-                metrics.record_exchange(Method::of(b"GET"), code, 3_000_000);
+                metrics.record_exchange(&CountedExchange::without_call(Method::of(b"GET"), code, 3_000_000));
                 metrics.record(Histogram::QueueDuration, 40_000);
             }
         };
@@ -147,13 +147,13 @@ mod tests {
     fn a_recycled_worker_makes_no_rate_fall() {
         let board = board();
         let slot = board.slot(1).unwrap();
-        slot.metrics().record_exchange(Method::of(b"GET"), 200, 1);
+        slot.metrics().record_exchange(&CountedExchange::without_call(Method::of(b"GET"), 200, 1));
         let before = read(&board, 110);
         slot.begin_worker();
         let without = read(&board, 111);
         assert_eq!(ServerRates::between(&before, &without).unwrap().requests_per_second, 0.0);
         slot.set(SlotField::Pid, 4720);
-        slot.metrics().record_exchange(Method::of(b"GET"), 200, 1);
+        slot.metrics().record_exchange(&CountedExchange::without_call(Method::of(b"GET"), 200, 1));
         let after = read(&board, 112);
         assert_eq!(ServerRates::between(&before, &after).unwrap().requests_per_second, 0.5);
         let of_new = ServerRates::between(&without, &after).unwrap().slots[1].requests_per_second;

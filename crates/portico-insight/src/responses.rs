@@ -77,7 +77,7 @@ fn values(metric: &Metric, series: usize) -> [&'static str; 2] {
 
 #[cfg(test)]
 mod tests {
-    use portico_metrics::Method;
+    use portico_metrics::{CountedExchange, Method};
 
     use super::*;
 
@@ -86,10 +86,10 @@ mod tests {
         let board = Scoreboard::create(3, 1).unwrap();
         for number in [0, 2] {
             let metrics = board.slot(number).unwrap().metrics();
-            metrics.record_exchange(Method::of(b"GET"), 200, 5_000);
-            metrics.record_exchange(Method::of(b"GET"), 204, 5_000);
-            metrics.record_exchange(Method::of(b"BREW"), 418, 9_000_000);
-            metrics.record_exchange(Method::of(b"POST"), 599, 9_000_000);
+            metrics.record_exchange(&CountedExchange::without_call(Method::of(b"GET"), 200, 5_000));
+            metrics.record_exchange(&CountedExchange::without_call(Method::of(b"GET"), 204, 5_000));
+            metrics.record_exchange(&CountedExchange::without_call(Method::of(b"BREW"), 418, 9_000_000));
+            metrics.record_exchange(&CountedExchange::without_call(Method::of(b"POST"), 599, 9_000_000));
             board.slot(number).unwrap().begin_worker();
         }
         let (counts, latency) = read(&board);
@@ -106,7 +106,7 @@ mod tests {
         let (mut count, methods) = (0, [&b"GET"[..], b"HEAD", b"PATCH", b"BREW"]);
         for method in methods {
             for code in 100..600 {
-                metrics.record_exchange(Method::of(method), code, 1_000);
+                metrics.record_exchange(&CountedExchange::without_call(Method::of(method), code, 1_000));
                 count += 1;
                 let (counts, latency) = read(&board);
                 assert_eq!((counts.count(), latency.iter().sum::<u64>()), (count, count), "{code}");
@@ -120,9 +120,13 @@ mod tests {
     fn nonsense_in_the_cells_makes_no_panic() {
         let board = Scoreboard::create(2, 1).unwrap();
         for (_, slot) in board.slots() {
-            slot.metrics().record_exchange(Method::of(b"GET"), 200, u64::MAX);
+            slot.metrics().record_exchange(&CountedExchange::without_call(Method::of(b"GET"), 200, u64::MAX));
             for _ in 0..3 {
-                slot.metrics().record_exchange(Method::of(b"GET"), 500, u64::MAX);
+                slot.metrics().record_exchange(&CountedExchange::without_call(
+                    Method::of(b"GET"),
+                    500,
+                    u64::MAX,
+                ));
             }
         }
         assert_eq!(read(&board).0.count(), 8);

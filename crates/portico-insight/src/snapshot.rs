@@ -418,7 +418,7 @@ impl From<ThreadState> for RequestPhase {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use portico_metrics::Method;
+    use portico_metrics::{CountedExchange, Method};
     use portico_supervisor::{Gil, Note};
     use serde_json::{Value as Json, json};
 
@@ -437,7 +437,11 @@ mod tests {
         board.metrics().set(Gauge::Generation, 1);
         for number in 0..2 {
             let slot = board.slot(number).unwrap();
-            slot.metrics().record_exchange(Method::of(b"GET"), 200, 1_000_000);
+            slot.metrics().record_exchange(&CountedExchange::without_call(
+                Method::of(b"GET"),
+                200,
+                1_000_000,
+            ));
             slot.begin_worker();
             slot.set(SlotField::Pid, 4711 + u64::from(number));
             slot.set(SlotField::State, SlotState::Ready as u64);

@@ -116,6 +116,22 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Aborted,
+        Self::Cancelled,
+        Self::ClientGone,
+        Self::ClientMemory,
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::Refused,
+        Self::RequestTimeout,
+        Self::ServerStopped,
+        Self::Timeout,
+        Self::WorkerDied,
+        Self::WriteTimeout,
+    ];
+
     /// Whether the server has answered, not the application.
     #[inline]
     pub fn is_servers(self) -> bool {
@@ -173,3 +189,22 @@ pub struct LostRequest<'a> {
 
 /// The status of a request whose client left before there was a response (nginx's number for it).
 pub const CLIENT_GONE: u16 = 499;
+
+#[cfg(test)]
+mod tests {
+    use portico_metrics::{Counter, Metrics};
+
+    use super::*;
+
+    #[test]
+    fn each_reason_is_counted_under_its_own_name() {
+        let metrics = Metrics::private();
+        Reason::ALL.iter().for_each(|reason| metrics.add_ended(reason.name()));
+        let ended = Counter::ExchangesEnded;
+        for (series, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(ended.metric().series(series), [("reason", reason.name())]);
+            assert_eq!(metrics.total_at(ended, series), 1);
+        }
+        assert_eq!(metrics.total(ended), Reason::ALL.len() as u64, "none counts as another one");
+    }
+}

@@ -131,7 +131,7 @@ pub(crate) fn udp_socket(address: &SocketAddr) -> std::io::Result<UdpSocket> {
 
 #[cfg(test)]
 mod tests {
-    use portico_metrics::{Counter, Gauge, Histogram};
+    use portico_metrics::{Counter, Gauge, Histogram, Observed};
 
     use super::*;
 
@@ -159,7 +159,7 @@ mod tests {
         let mut statsd = sender(&receiver, "shop.", "a:b,c");
         statsd.send(Counter::Exchanges.metric(), 2);
         statsd.send_series(Counter::Exchanges.metric(), 404, 1);
-        statsd.send(Gauge::Workers.metric(), 4);
+        statsd.send(Observed::Workers.metric(), 4);
         statsd.send(Gauge::QueueLength.metric(), 3);
         statsd.send(Histogram::RequestDuration.metric(), 12_345_678);
         statsd.send(Counter::Calls.metric(), 7);
@@ -191,10 +191,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let endpoint = Some(Endpoint::Unix(folder.path().join("none")));
         let mut statsd = Statsd::open(&StatsdSettings { endpoint, ..Default::default() }).unwrap().unwrap();
-        statsd.send(Gauge::Workers.metric(), 1);
+        statsd.send(Observed::Workers.metric(), 1);
         statsd.flush();
         let receiver = UnixDatagram::bind(folder.path().join("none")).unwrap();
-        statsd.send(Gauge::Workers.metric(), 2);
+        statsd.send(Observed::Workers.metric(), 2);
         statsd.flush();
         let mut buffer = [0; 64];
         let length = receiver.recv(&mut buffer).unwrap();

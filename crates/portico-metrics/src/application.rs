@@ -318,7 +318,7 @@ pub fn is_name_of_server(name: &str) -> bool {
 
 fn escape_help(help: &str, format: TextFormat) -> String {
     match format {
-        TextFormat::OpenMetrics => escape_label(help),
+        TextFormat::OpenMetrics => escape_label(help).into_owned(),
         TextFormat::Prometheus => help.replace('\\', "\\\\").replace('\n', "\\n"),
     }
 }

@@ -19,7 +19,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::buckets::{BUCKETS, Buckets, bucket_of};
-use crate::labels::{LogSeverity, Method, ReloadResult, StatusCode, ThreadUse};
+use crate::labels::{
+    DeathReason, Handshake, LogSeverity, Method, ReloadResult, RequestProtocol, StartReason, StatusCode,
+    ThreadUse, end_reason,
+};
 use crate::metric::Metric;
 use crate::table::{Counter, Gauge, Histogram};
 
@@ -27,6 +30,26 @@ use crate::table::{Counter, Gauge, Histogram};
 #[derive(Clone, Copy)]
 pub struct Metrics<'a> {
     words: &'a [AtomicU64; METRIC_WORDS],
+}
+
+/// An exchange that has ended, as it is counted. Times are in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct CountedExchange {
+    /// The method of its request.
+    pub method: Method,
+    /// The status of its response.
+    pub code: u16,
+    /// All of its time.
+    pub whole: u64,
+    /// That of the application, and that in which the response was written; `None` where no call was made for it.
+    pub call: Option<(u64, u64)>,
+}
+
+impl CountedExchange {
+    /// One for which no call was made.
+    pub fn without_call(method: Method, code: u16, whole: u64) -> Self {
+        Self { method, code, whole, call: None }
+    }
 }
 
 /// The sum of the durations of a series and its buckets.
@@ -138,13 +161,18 @@ impl<'a> Metrics<'a> {
     /// Adds a duration to a histogram without labels.
     #[inline]
     pub fn record(self, histogram: Histogram, nanos: u64) {
-        self.record_at(HISTOGRAMS_AT + HISTOGRAMS[histogram as usize], nanos);
+        let word = HISTOGRAMS_AT + HISTOGRAMS[histogram as usize];
+        match nanos {
+            0 => self.increase(word + 1, 1), // Most requests have not waited at all.
+            _ => self.record_in(word, nanos, bucket_of(nanos)),
+        }
     }
 
+    /// The same for a series whose words begin at `word` and a duration whose bucket is known.
     #[inline]
-    fn record_at(self, word: usize, nanos: u64) {
+    fn record_in(self, word: usize, nanos: u64, bucket: usize) {
         self.increase(word, nanos);
-        self.increase(word + 1 + bucket_of(nanos), 1);
+        self.increase(word + 1 + bucket, 1);
     }
 
     /// The durations of one series of a histogram: their sum in nanoseconds, and their numbers by bucket.
@@ -178,13 +206,72 @@ impl<'a> Metrics<'a> {
 
 /// What is counted with labels, each with the values that its metric has.
 impl Metrics<'_> {
-    /// An exchange has ended: with a response of this code to a request of this method, after this time.
+    /// An exchange has ended.
     #[inline]
-    pub fn record_exchange(self, method: Method, code: u16, nanos: u64) {
+    pub fn record_exchange(self, ended: &CountedExchange) {
         const EXCHANGES: usize = COUNTERS_AT + COUNTERS[Counter::Exchanges as usize];
         const DURATIONS: usize = HISTOGRAMS_AT + HISTOGRAMS[Histogram::RequestDuration as usize];
+        const APPLICATION: usize = HISTOGRAMS_AT + HISTOGRAMS[Histogram::ApplicationDuration as usize];
+        let CountedExchange { method, code, whole, call } = *ended;
         self.increase(EXCHANGES + method.with_code(StatusCode::of(code)), 1);
-        self.record_at(DURATIONS + method.with_class(code) * SERIES_WORDS, nanos);
+        let bucket = bucket_of(whole);
+        self.record_in(DURATIONS + method.with_class(code) * SERIES_WORDS, whole, bucket);
+        if let Some((application, write)) = call {
+            // As a rule all of the time is the application's.
+            let bucket = if application == whole { bucket } else { bucket_of(application) };
+            self.record_in(APPLICATION, application, bucket);
+            self.record(Histogram::WriteDuration, write);
+        }
+    }
+
+    /// An exchange has come by this protocol.
+    #[inline]
+    pub fn add_protocol(self, protocol: RequestProtocol) {
+        self.increase(COUNTERS_AT + COUNTERS[Counter::ExchangesByProtocol as usize] + protocol.series(), 1);
+    }
+
+    /// A request of this method has begun.
+    #[inline]
+    pub fn begin_request(self, method: Method) {
+        self.increase(GAUGES[Gauge::ActiveRequests as usize] + method.place(), 1);
+    }
+
+    /// Such a request has ended.
+    #[inline]
+    pub fn end_request(self, method: Method) {
+        let word = GAUGES[Gauge::ActiveRequests as usize] + method.place();
+        self.put(word, self.get(word).wrapping_sub(1));
+    }
+
+    /// An exchange has ended otherwise than with the application's whole response, for this reason of the access
+    /// log.
+    pub fn add_ended(self, reason: &str) {
+        self.increase(COUNTERS_AT + COUNTERS[Counter::ExchangesEnded as usize] + end_reason(reason), 1);
+    }
+
+    /// A TLS handshake has ended.
+    pub fn add_handshake(self, handshake: Handshake) {
+        self.increase(COUNTERS_AT + COUNTERS[Counter::TlsHandshakes as usize] + handshake.series(), 1);
+    }
+
+    /// A worker was started.
+    pub fn add_worker_start(self, reason: StartReason) {
+        self.increase(COUNTERS_AT + COUNTERS[Counter::WorkerStarts as usize] + reason as usize, 1);
+    }
+
+    /// A worker has died.
+    pub fn add_worker_death(self, reason: DeathReason) {
+        self.increase(COUNTERS_AT + COUNTERS[Counter::WorkerDeaths as usize] + reason as usize, 1);
+    }
+
+    /// So many streams of connections have begun or ended, and so many connections carry some for the first time
+    /// or no more.
+    #[inline]
+    pub fn add_streams(self, streams: i64, sessions: i64) {
+        for (gauge, change) in [(Gauge::Streams, streams), (Gauge::Sessions, sessions)] {
+            let word = GAUGES[gauge as usize];
+            self.put(word, self.get(word).wrapping_add_signed(change));
+        }
     }
 
     /// Sets the number of threads that are used for this.
@@ -274,7 +361,8 @@ mod tests {
         let metrics = Metrics::private();
         metrics.add(Counter::Calls, 7);
         metrics.record(Histogram::QueueDuration, 5_000);
-        metrics.record_exchange(Method::of(b"GET"), 200, 1_000_000);
+        metrics.record_exchange(&ended(b"GET", 200, 1_000_000));
+        metrics.begin_request(Method::of(b"GET"));
         metrics.set(Gauge::Connections, 3);
         metrics.set_threads(ThreadUse::Lost, 1);
         metrics.begin_worker();
@@ -290,16 +378,61 @@ mod tests {
         assert_eq!((sum, all.iter().sum::<u64>()), (905_000, 2));
     }
 
+    fn ended(method: &[u8], code: u16, whole: u64) -> CountedExchange {
+        CountedExchange { method: Method::of(method), code, whole, call: None }
+    }
+
     #[test]
     fn an_exchange_counts_for_its_method_code_and_class() {
         let metrics = Metrics::private();
-        metrics.record_exchange(Method::of(b"BREW"), 418, 3_000_000_000);
+        metrics.record_exchange(&ended(b"BREW", 418, 3_000_000_000));
         let series = Method::OTHER.with_code(StatusCode::of(418));
         let labels = [("http_request_method", "_OTHER"), ("http_response_status_code", "4xx_other")];
         assert_eq!(Counter::Exchanges.metric().series(series), labels);
         assert_eq!((metrics.total_at(Counter::Exchanges, series), metrics.total(Counter::Exchanges)), (1, 1));
         let (sum, buckets) = metrics.durations_at(Histogram::RequestDuration, Method::OTHER.with_class(418));
         assert_eq!((sum, buckets.iter().sum::<u64>()), (3_000_000_000, 1));
+        assert_eq!(metrics.durations_at(Histogram::ApplicationDuration, 0).0, 0, "no call was made for it");
+    }
+
+    #[test]
+    fn the_stages_of_a_call_count_apart() {
+        let metrics = Metrics::private();
+        for (whole, call) in [(9_000, (9_000, 0)), (9_000, (5_000, 3_000))] {
+            metrics.record_exchange(&CountedExchange { call: Some(call), ..ended(b"GET", 200, whole) });
+        }
+        let stage = |histogram| {
+            let (sum, buckets) = metrics.durations_at(histogram, 0);
+            (sum, [0, 3_000, 5_000, 9_000].map(|nanos| buckets[bucket_of(nanos)]))
+        };
+        assert_eq!(stage(Histogram::ApplicationDuration), (14_000, [0, 0, 1, 1]));
+        assert_eq!(stage(Histogram::WriteDuration), (3_000, [1, 1, 0, 0]));
+    }
+
+    #[test]
+    fn each_event_is_counted_once_and_under_its_label() {
+        let metrics = Metrics::private();
+        metrics.begin_request(Method::of(b"PUT"));
+        metrics.begin_request(Method::of(b"PUT"));
+        metrics.end_request(Method::of(b"PUT"));
+        metrics.add_protocol(RequestProtocol::of(crate::ProtocolVersion::Http2, true));
+        metrics.add_ended("timeout");
+        metrics.add_handshake(Handshake::Done(13));
+        metrics.add_worker_start(StartReason::Reload);
+        metrics.add_worker_death(DeathReason::Stalled);
+        metrics.add_streams(3, 1);
+        metrics.add_streams(-1, 0);
+        let put = metrics.gauge_at(Gauge::ActiveRequests, Method::of(b"PUT").place());
+        assert_eq!((put, metrics.gauge(Gauge::ActiveRequests)), (1, 1));
+        assert_eq!((metrics.gauge(Gauge::Streams), metrics.gauge(Gauge::Sessions)), (2, 1));
+        let counters = Counter::ALL.iter().flat_map(|counter| {
+            let series = 0..counter.metric().series_count();
+            series.filter(|series| metrics.total_at(*counter, *series) > 0).map(|series| {
+                counter.metric().series(series).iter().map(|label| label.1).collect::<Vec<_>>().join(" ")
+            })
+        });
+        let counted: Vec<_> = counters.collect();
+        assert_eq!(counted, ["2 https", "timeout", "1.3 succeeded", "reload", "stalled"]);
     }
 
     /// Whatever a process writes into its block, reading it neither fails nor reaches beyond it.

@@ -5,13 +5,74 @@
 
 use crate::metric::Label;
 
-/// The method of a request, by its place among the values of its label.
+/// The method of a request, by its place among the values of its label; by default that of requests that are none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Method(u8);
 
 /// The status of a response, by its place among the values of its label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatusCode(u8);
+
+/// The protocol that a request has come by, and its URL's scheme, by their place among the values of their labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestProtocol(u8);
+
+/// What a client has spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProtocolVersion {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+    /// HTTP/2.
+    Http2,
+    /// FastCGI, uwsgi or SCGI: another server has spoken to the client.
+    Gateway,
+}
+
+/// Why a worker was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StartReason {
+    /// The server starts.
+    #[default]
+    Boot,
+    /// More workers are wanted.
+    Scale,
+    /// One is to be replaced that has served long enough.
+    Replace,
+    /// There is new code.
+    Reload,
+    /// One has died.
+    Death,
+}
+
+/// Why a worker died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeathReason {
+    /// It ended before it was ready.
+    Boot,
+    /// It has exited by itself.
+    Exit,
+    /// The kernel killed it, because memory was short.
+    OutOfMemory,
+    /// The supervisor killed it, because it showed no life.
+    Stalled,
+    /// The supervisor killed it for another reason: it did not end in time.
+    Killed,
+    /// SIGKILL from outside.
+    Sigkill,
+    /// Another signal: it crashed.
+    Signal,
+}
+
+/// How a TLS handshake has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// It is done, by this version: 12 or 13.
+    Done(u8),
+    /// It has failed, or the client has left before its end.
+    Failed,
+}
 
 /// The outcome of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,15 +106,15 @@ pub enum LogSeverity {
 }
 
 /// Methods, by OpenTelemetry's convention: those of RFC 9110 and RFC 5789, all others as `_OTHER`.
-pub(crate) const METHOD: Label = Label {
-    name: "http_request_method",
-    values: &["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "_OTHER"],
-};
+pub(crate) const METHOD: Label = Label::of(
+    "http_request_method",
+    &["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "_OTHER"],
+);
 
 /// Codes that many servers send, and one for the others of each class.
-pub(crate) const STATUS_CODE: Label = Label {
-    name: "http_response_status_code",
-    values: &[
+pub(crate) const STATUS_CODE: Label = Label::of(
+    "http_response_status_code",
+    &[
         "200",
         "201",
         "202",
@@ -89,17 +150,58 @@ pub(crate) const STATUS_CODE: Label = Label {
         "4xx_other",
         "5xx_other",
     ],
-};
+);
 
 /// Classes of codes (RFC 9110, section 15).
 pub(crate) const STATUS_CLASS: Label =
-    Label { name: "http_response_status_class", values: &["1xx", "2xx", "3xx", "4xx", "5xx"] };
+    Label::of("http_response_status_class", &["1xx", "2xx", "3xx", "4xx", "5xx"]);
 
-pub(crate) const THREAD_USE: Label = Label { name: "state", values: &["idle", "busy", "lost"] };
+pub(crate) const THREAD_USE: Label = Label::of("state", &["idle", "busy", "lost"]);
 
-pub(crate) const RELOAD_RESULT: Label = Label { name: "result", values: &["succeeded", "failed"] };
+pub(crate) const THREAD_STATE: Label =
+    Label::of("state", &["idle", "running", "awaiting_client", "websocket", "lost"]);
 
-pub(crate) const LOG_SEVERITY: Label = Label { name: "level", values: &["error", "exception", "warning"] };
+pub(crate) const WORKER_STATE: Label = Label::of("state", &["starting", "ready", "retiring"]);
+
+pub(crate) const CONNECTION_STATE: Label = Label::of("state", &["idle", "active"]);
+
+pub(crate) const PROTOCOL_VERSION: Label =
+    Label::of("network_protocol_version", &["1.0", "1.1", "2", "gateway"]);
+
+pub(crate) const URL_SCHEME: Label = Label::of("url_scheme", &["http", "https"]);
+
+/// The reasons of the access log, by their names there.
+pub(crate) const END_REASON: Label = Label::of(
+    "reason",
+    &[
+        "aborted",
+        "cancelled",
+        "client_gone",
+        "client_memory",
+        "queue_full",
+        "queue_timeout",
+        "refused",
+        "request_timeout",
+        "server_stopped",
+        "timeout",
+        "worker_died",
+        "write_timeout",
+        "other",
+    ],
+);
+
+pub(crate) const START_REASON: Label = Label::of("reason", &["boot", "scale", "replace", "reload", "death"]);
+
+pub(crate) const DEATH_REASON: Label =
+    Label::of("reason", &["boot", "exit", "out_of_memory", "stalled", "killed", "sigkill", "signal"]);
+
+pub(crate) const TLS_VERSION: Label = Label::of("version", &["1.2", "1.3", "none"]);
+
+pub(crate) const HANDSHAKE_RESULT: Label = Label::of("result", &["succeeded", "failed"]);
+
+pub(crate) const RELOAD_RESULT: Label = Label::of("result", &["succeeded", "failed"]);
+
+pub(crate) const LOG_SEVERITY: Label = Label::of("level", &["error", "exception", "warning"]);
 
 /// Codes that a response can have: 100 to 599.
 const CODES: std::ops::Range<u16> = 100..600;
@@ -131,6 +233,13 @@ const fn places() -> [u8; 500] {
     places
 }
 
+impl Default for Method {
+    #[inline]
+    fn default() -> Self {
+        Self::OTHER
+    }
+}
+
 impl Method {
     /// What counts for requests that are none: nothing of them was understood.
     pub const OTHER: Self = Self(METHOD.values.len() as u8 - 1);
@@ -152,6 +261,12 @@ impl Method {
         }
     }
 
+    /// The series of a metric with the label `METHOD` alone.
+    #[inline]
+    pub(crate) fn place(self) -> usize {
+        self.0 as usize
+    }
+
     /// The series of a response to such a request, of a metric with the labels `METHOD` and `STATUS_CODE`.
     #[inline]
     pub fn with_code(self, status: StatusCode) -> usize {
@@ -164,6 +279,38 @@ impl Method {
         let class = (code.clamp(CODES.start, CODES.end - 1) - CODES.start) / 100;
         self.0 as usize * STATUS_CLASS.values.len() + class as usize
     }
+}
+
+impl RequestProtocol {
+    /// Of a request.
+    #[inline]
+    pub fn of(version: ProtocolVersion, is_https: bool) -> Self {
+        Self(version as u8 * URL_SCHEME.values.len() as u8 + u8::from(is_https))
+    }
+
+    /// The series of a metric with the labels `PROTOCOL_VERSION` and `URL_SCHEME`.
+    #[inline]
+    pub(crate) fn series(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl Handshake {
+    /// The series of a metric with the labels `TLS_VERSION` and `HANDSHAKE_RESULT`.
+    pub(crate) fn series(self) -> usize {
+        let (version, result) = match self {
+            Self::Done(12) => (0, 0),
+            Self::Done(_) => (1, 0),
+            Self::Failed => (2, 1),
+        };
+        version * HANDSHAKE_RESULT.values.len() + result
+    }
+}
+
+/// The place of a reason of the access log among the values of its label; the last one if it has none.
+pub(crate) fn end_reason(name: &str) -> usize {
+    let last = END_REASON.values.len() - 1;
+    END_REASON.values.iter().position(|value| *value == name).unwrap_or(last)
 }
 
 impl std::fmt::Display for LogSeverity {
@@ -208,6 +355,31 @@ mod tests {
                 Some(class) => assert_eq!(class, "5"),
             }
         }
+    }
+
+    #[test]
+    fn series_have_the_labels_that_they_are_of() {
+        let labels = |metric: &crate::metric::Metric, series| -> Vec<&str> {
+            metric.series(series).into_iter().map(|(_, value)| value).collect()
+        };
+        let protocols = crate::table::Counter::ExchangesByProtocol.metric();
+        let series = |version, is_https| RequestProtocol::of(version, is_https).series();
+        assert_eq!(labels(protocols, series(ProtocolVersion::Http10, false)), ["1.0", "http"]);
+        assert_eq!(labels(protocols, series(ProtocolVersion::Http2, true)), ["2", "https"]);
+        assert_eq!(labels(protocols, series(ProtocolVersion::Gateway, true)), ["gateway", "https"]);
+        let handshakes = crate::table::Counter::TlsHandshakes.metric();
+        for (handshake, expected) in [
+            (Handshake::Done(12), ["1.2", "succeeded"]),
+            (Handshake::Done(13), ["1.3", "succeeded"]),
+            (Handshake::Failed, ["none", "failed"]),
+        ] {
+            assert_eq!(labels(handshakes, handshake.series()), expected);
+        }
+        assert_eq!(END_REASON.values[end_reason("timeout")], "timeout");
+        assert_eq!(END_REASON.values[end_reason("news")], "other");
+        assert_eq!(START_REASON.values[StartReason::Death as usize], "death");
+        assert_eq!(DEATH_REASON.values[DeathReason::OutOfMemory as usize], "out_of_memory");
+        assert_eq!(DEATH_REASON.values[DeathReason::Signal as usize], "signal");
     }
 
     #[test]

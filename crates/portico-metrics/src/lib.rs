@@ -23,13 +23,16 @@ mod table;
 
 pub use application::{ApplicationEntry, ApplicationMetrics, is_name_of_server};
 pub use buckets::{Buckets, bucket_bounds_nanos, octave_counts, quantile_nanos};
-pub use cells::{GAUGE_WORDS, METRIC_WORDS, Metrics};
+pub use cells::{CountedExchange, GAUGE_WORDS, METRIC_WORDS, Metrics};
 pub use ended_requests::{ENDED_WORDS, EndedExchange, EndedRequests};
-pub use labels::{LogSeverity, Method, ReloadResult, ThreadUse};
+pub use labels::{
+    DeathReason, Handshake, LogSeverity, Method, ProtocolVersion, ReloadResult, RequestProtocol, StartReason,
+    ThreadUse,
+};
 pub use metric::{Metric, StatsdForm, StatsdName};
 pub use openmetrics::TextFormat;
 pub use reading::{Number, Reading, SlotReading};
 pub use record_ring::{RecordRing, RingRecord};
 pub use reference::reference;
 pub use route_durations::{RouteDurations, SERIES_WORDS, route_text};
-pub use table::{Counter, Gauge, Histogram, LAYOUT};
+pub use table::{Counter, Gauge, Histogram, LAYOUT, Observed};

@@ -19,6 +19,10 @@ pub struct Metric {
     pub by_supervisor: bool,
     /// Whether a zero says that there is nothing to measure, and is not shown.
     pub is_optional: bool,
+    /// Whether it is shown at all: what workers tell each other is not, where another metric says it better.
+    pub is_shown: bool,
+    /// Whether the cells have it in nanoseconds, and it is shown in seconds.
+    pub in_nanos: bool,
     /// What it is to statsd.
     pub statsd: &'static [StatsdName],
 }
@@ -32,6 +36,8 @@ pub enum MetricKind {
     Gauge,
     /// Durations by their length; as a counter.
     Histogram,
+    /// A fact, told by its labels; its value is 1.
+    Info,
 }
 
 /// The unit of a metric's values, which its name ends in.
@@ -50,8 +56,10 @@ pub enum Unit {
 pub struct Label {
     /// Its name.
     pub name: &'static str,
-    /// Its values.
+    /// Its values; none where they are in the configuration or follow from the program.
     pub values: &'static [&'static str],
+    /// What such a value is.
+    pub about: &'static str,
 }
 
 /// A name under which statsd is sent a metric.
@@ -78,6 +86,18 @@ pub enum StatsdForm {
     Time,
 }
 
+impl Label {
+    /// One with these values.
+    pub(crate) const fn of(name: &'static str, values: &'static [&'static str]) -> Self {
+        Self { name, values, about: "" }
+    }
+
+    /// One whose values only the server itself knows: as many as `about` says, and no client adds one.
+    pub(crate) const fn open(name: &'static str, about: &'static str) -> Self {
+        Self { name, values: &[], about }
+    }
+}
+
 impl Metric {
     /// How many series it has: the product of the numbers of its labels' values.
     pub const fn series_count(&self) -> usize {
@@ -93,6 +113,7 @@ impl Metric {
     pub fn exposed_name(&self) -> String {
         match self.kind {
             MetricKind::Counter => format!("{}_total", self.name),
+            MetricKind::Info => format!("{}_info", self.name),
             MetricKind::Gauge | MetricKind::Histogram => self.name.to_owned(),
         }
     }
@@ -122,6 +143,7 @@ impl MetricKind {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
             Self::Histogram => "histogram",
+            Self::Info => "info",
         }
     }
 }

@@ -31,8 +31,13 @@ impl Reading<'_> {
             for number in of_metric {
                 let slot = number.slot.map(|slot| slot.to_string());
                 let slot = slot.iter().map(|slot| ("slot", &**slot));
-                let labels: Vec<_> = slot.chain(number.labels.iter().copied()).collect();
-                push(&mut text, &metric.exposed_name(), &labels, number.value);
+                let labels = number.labels.iter().map(|(name, value)| (*name, &**value));
+                let labels: Vec<_> = slot.chain(labels).collect();
+                let name = metric.exposed_name();
+                match metric.in_nanos {
+                    true => push(&mut text, &name, &labels, seconds(number.value)),
+                    false => push(&mut text, &name, &labels, number.value),
+                }
             }
         }
         for histogram in Histogram::ALL {
@@ -68,7 +73,12 @@ fn announce(text: &mut String, metric: &Metric, format: TextFormat) {
         TextFormat::OpenMetrics => metric.name.to_owned(),
         TextFormat::Prometheus => metric.exposed_name(),
     };
-    let _ = writeln!(text, "# TYPE {name} {}", metric.kind.name());
+    let kind = match (format, metric.kind) {
+        // It has no other that fits.
+        (TextFormat::Prometheus, MetricKind::Info) => MetricKind::Gauge,
+        (_, kind) => kind,
+    };
+    let _ = writeln!(text, "# TYPE {name} {}", kind.name());
     if format == TextFormat::OpenMetrics && metric.unit != Unit::None {
         let _ = writeln!(text, "# UNIT {name} {}", metric.unit.name().unwrap_or_default());
     }
@@ -76,17 +86,21 @@ fn announce(text: &mut String, metric: &Metric, format: TextFormat) {
 }
 
 fn push(text: &mut String, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-    // No value has a character that would have to be escaped: they are in the table, or numbers.
-    let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+    let labels: Vec<String> =
+        labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape_label(value))).collect();
     let _ = match labels.is_empty() {
         true => writeln!(text, "{name} {value}"),
         false => writeln!(text, "{name}{{{}}} {value}", labels.join(",")),
     };
 }
 
-/// A label's value, or a help, as text has it: what an application says may hold anything.
-pub(crate) fn escape_label(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('\n', "\\n").replace('"', "\\\"")
+/// The value of a label, or a help, as text has it: what an application says may hold anything. Most are in the
+/// table, and have nothing to escape.
+pub(crate) fn escape_label(value: &str) -> std::borrow::Cow<'_, str> {
+    match value.contains(['\\', '"', '\n']) {
+        false => value.into(),
+        true => value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").into(),
+    }
 }
 
 /// Nanoseconds as seconds: `0.005`, `1.0`. Exactly: a sum over years has more digits than a float.
@@ -99,25 +113,30 @@ pub(crate) fn seconds(nanos: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cells::Metrics;
-    use crate::labels::{Method, ThreadUse};
-    use crate::reading::SlotReading;
-    use crate::table::{Counter, Gauge};
+    use crate::cells::{CountedExchange, Metrics};
+    use crate::labels::Method;
+    use crate::reading::{Number, SlotReading};
+    use crate::table::{Counter, Gauge, Observed};
 
     fn reading() -> Reading<'static> {
         let supervisor = Metrics::private();
-        supervisor.set(Gauge::Workers, 2);
+        supervisor.set(Gauge::WorkersWanted, 2);
         let slots: Vec<SlotReading<'_>> = (0..2)
             .map(|slot| SlotReading { slot, metrics: Metrics::private(), is_occupied: slot == 0 })
             .collect();
-        slots[0].metrics.set_threads(ThreadUse::Busy, 3);
         for slot in &slots {
             slot.metrics.add(Counter::Calls, 7);
             slot.metrics.record(Histogram::QueueDuration, 5_000_000);
             slot.metrics.record(Histogram::QueueDuration, 1_500_000_000);
         }
-        slots[1].metrics.record_exchange(Method::of(b"POST"), 503, 10_000_000_001);
-        Reading::new(supervisor, slots)
+        let (method, whole) = (Method::of(b"POST"), 10_000_000_001);
+        slots[1].metrics.record_exchange(&CountedExchange { method, code: 503, whole, call: None });
+        let running = Number::observed(Observed::ThreadStates, Some(0), ["running".into()], 3);
+        let listener = Number::observed(Observed::ListenQueue, None, ["unix:/a\"\\b\n".into()], 4);
+        let busy = Number::observed(Observed::BusyTime, Some(1), [], 1_500_000_000);
+        let build = ["1.2", "3.14.0", "cpython", "off"].map(Into::into);
+        let build = Number::observed(Observed::Build, None, build, 1);
+        Reading::new(supervisor, slots, vec![listener, busy, running, build])
     }
 
     #[test]
@@ -125,10 +144,15 @@ mod tests {
         let text = reading().text(TextFormat::OpenMetrics);
         for lines in [
             "# TYPE portico_threads gauge\n# HELP portico_threads Threads of a worker",
-            "portico_threads{slot=\"0\",state=\"idle\"} 0\nportico_threads{slot=\"0\",state=\"busy\"} 3\n",
+            "portico_threads{slot=\"0\",state=\"running\"} 3\n",
+            "portico_listen_queue_length{listener=\"unix:/a\\\"\\\\b\\n\"} 4\n",
+            "# TYPE portico_busy_seconds counter\n# UNIT portico_busy_seconds seconds\n",
+            "portico_busy_seconds_total{slot=\"1\"} 1.5\n",
+            "# TYPE portico_build info\n",
+            "portico_build_info{version=\"1.2\",python=\"3.14.0\",implementation=\"cpython\",gil=\"off\"} 1\n",
             "# TYPE portico_calls counter\n# HELP portico_calls Calls",
             "portico_calls_total{slot=\"0\"} 7\nportico_calls_total{slot=\"1\"} 7\n#",
-            "portico_workers 2\n",
+            "portico_workers_wanted 2\n",
             "portico_exchanges_total{http_request_method=\"POST\",http_response_status_code=\"503\"} 1\n",
             "# UNIT portico_queue_duration_seconds seconds\n# HELP portico_queue_duration_seconds How long",
         ] {
@@ -146,6 +170,7 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
+        assert!(text.contains("# TYPE portico_build_info gauge\n"), "{text}");
         let samples = |text: &str| -> Vec<String> {
             text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
         };

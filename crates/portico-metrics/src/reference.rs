@@ -28,9 +28,12 @@ pub fn reference() -> String {
         ("Counters", MetricKind::Counter),
         ("Gauges", MetricKind::Gauge),
         ("Histograms", MetricKind::Histogram),
+        ("Facts", MetricKind::Info),
     ] {
         page.push_str(&format!("\n## {title}\n"));
-        rows().filter(|metric| metric.kind == kind).for_each(|metric| page.push_str(&entry(metric)));
+        rows()
+            .filter(|metric| metric.kind == kind && metric.is_shown)
+            .for_each(|metric| page.push_str(&entry(metric)));
     }
     page
 }
@@ -43,7 +46,8 @@ fn entry(metric: &Metric) -> String {
     }
     for label in metric.labels {
         let values: Vec<String> = label.values.iter().map(|value| format!("`{value}`")).collect();
-        facts.push(format!("Label `{}`: {}.", label.name, values.join(", ")));
+        let values = if values.is_empty() { label.about.to_owned() } else { values.join(", ") };
+        facts.push(format!("Label `{}`: {values}.", label.name));
     }
     for sent in metric.statsd {
         let (name, code) = (sent.name, sent.form.code());

@@ -8,13 +8,17 @@
 //! To add a metric, add its row, and the line that counts it. Do not change the name of one, nor what it is to
 //! statsd: dashboards name it.
 
-use crate::labels::{LOG_SEVERITY, METHOD, RELOAD_RESULT, STATUS_CLASS, STATUS_CODE, THREAD_USE};
-use crate::metric::{Metric, MetricKind, StatsdForm, StatsdName, Unit};
+use crate::labels::{
+    CONNECTION_STATE, DEATH_REASON, END_REASON, HANDSHAKE_RESULT, LOG_SEVERITY, METHOD, PROTOCOL_VERSION,
+    RELOAD_RESULT, START_REASON, STATUS_CLASS, STATUS_CODE, THREAD_STATE, THREAD_USE, TLS_VERSION,
+    URL_SCHEME, WORKER_STATE,
+};
+use crate::metric::{Label, Metric, MetricKind, StatsdForm, StatsdName, Unit};
 
 /// Makes of the rows of one kind an enum, by which the code names a metric and its kind at once, and their table.
 macro_rules! table {
     (
-        $(#[$about:meta])* $kind:ident;
+        $(#[$about:meta])* $kind:ident of $behaviour:ident;
         $($(#[doc = $help:literal])+ $row:ident = { $($field:ident: $value:expr),+ $(,)? };)+
     ) => {
         $(#[$about])*
@@ -30,7 +34,7 @@ macro_rules! table {
             pub(crate) const ROWS: [Metric; Self::ALL.len()] = [$(Metric {
                 help: concat!($($help),+).trim_ascii_start(),
                 $($field: $value,)+
-                ..plain(MetricKind::$kind)
+                ..plain(MetricKind::$behaviour)
             },)+];
 
             /// Its row.
@@ -53,16 +57,23 @@ const fn plain(kind: MetricKind) -> Metric {
         by_slot: false,
         by_supervisor: false,
         is_optional: false,
+        is_shown: true,
+        in_nanos: false,
         statsd: &[],
     }
 }
 
+/// The address or the path of a listener.
+const LISTENER: Label = Label::open("listener", "the address that the server listens on");
+
 table! {
     /// Metrics that say how something is now. Those of a worker are zero again when the next one begins.
-    Gauge;
+    Gauge of Gauge;
 
-    /// Threads of a worker that run calls, by what they are used for.
-    Threads = { name: "portico_threads", labels: &[THREAD_USE], by_slot: true };
+    /// Threads of a worker as its engine has told the other workers; portico_threads is never late.
+    Threads = { name: "portico_threads_told", labels: &[THREAD_USE], by_slot: true, is_shown: false };
+    /// Requests whose response has not ended, from the head on, by their method.
+    ActiveRequests = { name: "http_server_active_requests", labels: &[METHOD] };
     /// Requests that wait for a thread.
     QueueLength = {
         name: "portico_queue_length",
@@ -73,8 +84,15 @@ table! {
     AfterResponseRunning = { name: "portico_after_response_running", by_slot: true };
     /// Functions that wait to be called after a response, those of requests that still run included.
     AfterResponseQueued = { name: "portico_after_response_queued", by_slot: true };
-    /// Connections that a worker holds.
-    Connections = { name: "portico_connections", by_slot: true };
+    /// When the request began to wait that has waited longest, on the machine's clock; 0 if none waits. Shown as
+    /// portico_queue_oldest_seconds.
+    QueueSince = { name: "portico_queue_since", by_slot: true, is_shown: false };
+    /// Connections of a worker. Shown as portico_connections, with what they are at.
+    Connections = { name: "portico_connections_held", by_slot: true, is_shown: false };
+    /// Streams that connections carry: each request that is active has one there, and none elsewhere.
+    Streams = { name: "portico_streams", by_slot: true, is_shown: false };
+    /// Connections that carry such streams.
+    Sessions = { name: "portico_sessions", by_slot: true, is_shown: false };
     /// Resident memory of a worker, as it was measured last.
     ResidentBytes = {
         name: "portico_worker_resident_bytes",
@@ -89,25 +107,18 @@ table! {
         by_slot: true,
         is_optional: true,
     };
-    /// Worker processes that exist, also those that start or leave.
-    Workers = {
-        name: "portico_workers",
-        by_supervisor: true,
-        statsd: &[StatsdName { name: "gunicorn.workers", form: StatsdForm::Gauge, by_label: false }],
-    };
     /// Workers that there should be.
     WorkersWanted = { name: "portico_workers_wanted", by_supervisor: true };
     /// Threads of each worker that run calls.
     ThreadsPerWorker = { name: "portico_threads_capacity", by_supervisor: true };
     /// Generation of the code that new workers belong to; grows with each reload.
     Generation = { name: "portico_generation", by_supervisor: true };
-    /// Seconds since 1970 when the first of the certificates expires.
-    CertificateExpiry = {
-        name: "portico_tls_certificate_not_after_seconds",
+    /// Seconds since 1970 when a reload last ended well.
+    LastReload = {
+        name: "portico_reload_last_success_timestamp_seconds",
         by_supervisor: true,
         unit: Unit::Seconds,
         is_optional: true,
-        statsd: &[StatsdName { name: "portico.certificate.days", form: StatsdForm::Gauge, by_label: false }],
     };
     /// 1 while files of certificates have changed and cannot be used, so that former ones still are.
     CertificatesStale = {
@@ -118,8 +129,86 @@ table! {
 }
 
 table! {
+    /// Metrics that nobody counts: whoever asks works them out, of records, clocks and the kernel's tables.
+    Observed of Gauge;
+
+    /// Threads of a worker that run calls, by what they are at. One in a WebSocket or lost has had its place taken
+    /// by another.
+    ThreadStates = { name: "portico_threads", labels: &[THREAD_STATE], by_slot: true };
+    /// Age of the request that has waited longest for a thread; 0 if none waits.
+    QueueOldest = {
+        name: "portico_queue_oldest_seconds",
+        unit: Unit::Seconds,
+        in_nanos: true,
+        by_slot: true,
+    };
+    /// Connections that a worker holds: those with a request that has not had all of its response are active.
+    ConnectionStates = { name: "portico_connections", labels: &[CONNECTION_STATE], by_slot: true };
+    /// Worker processes that exist, by what they are at.
+    Workers = {
+        name: "portico_workers",
+        labels: &[WORKER_STATE],
+        statsd: &[StatsdName { name: "gunicorn.workers", form: StatsdForm::Gauge, by_label: false }],
+    };
+    /// Time from the fork of a worker until it was ready.
+    WorkerReady = {
+        name: "portico_worker_ready_seconds",
+        unit: Unit::Seconds,
+        in_nanos: true,
+        by_slot: true,
+    };
+    /// Time that threads have spent in calls. One that runs counts up to a second ago.
+    BusyTime = {
+        name: "portico_busy_seconds",
+        kind: MetricKind::Counter,
+        unit: Unit::Seconds,
+        in_nanos: true,
+        by_slot: true,
+    };
+    /// Time that threads have waited for the interpreter when they needed it for a call.
+    InterpreterWait = {
+        name: "portico_interpreter_wait_seconds",
+        kind: MetricKind::Counter,
+        unit: Unit::Seconds,
+        in_nanos: true,
+        by_slot: true,
+    };
+    /// How often threads have asked for the interpreter after they had let go of it.
+    InterpreterWaits = {
+        name: "portico_interpreter_waits",
+        kind: MetricKind::Counter,
+        by_slot: true,
+    };
+    /// Connections that the kernel holds until a worker accepts them.
+    ListenQueue = { name: "portico_listen_queue_length", labels: &[LISTENER] };
+    /// Connections that the kernel holds at most.
+    ListenQueueLimit = { name: "portico_listen_queue_limit", labels: &[LISTENER] };
+    /// Connections that found a listen queue full, of all TCP sockets in the server's network namespace since
+    /// that was made.
+    ListenOverflows = { name: "portico_listen_overflows", kind: MetricKind::Counter };
+    /// Seconds since 1970 when a certificate expires.
+    CertificateExpiry = {
+        name: "portico_tls_certificate_not_after_seconds",
+        unit: Unit::Seconds,
+        labels: &[Label::open("name", "the first name in the certificate")],
+        statsd: &[StatsdName { name: "portico.certificate.days", form: StatsdForm::Gauge, by_label: false }],
+    };
+    /// Which Portico this is, and what runs the application.
+    Build = {
+        name: "portico_build",
+        kind: MetricKind::Info,
+        labels: &[
+            Label::open("version", "Portico's"),
+            Label::open("python", "the interpreter's version"),
+            Label::open("implementation", "its name, `cpython`"),
+            Label::open("gil", "`on` or `off`"),
+        ],
+    };
+}
+
+table! {
     /// Metrics that only grow. Those of a worker go on with the next one in its slot.
-    Counter;
+    Counter of Counter;
 
     /// Calls of the application that have begun.
     Calls = { name: "portico_calls", by_slot: true };
@@ -133,6 +222,20 @@ table! {
             StatsdName { name: "gunicorn.request.status", form: StatsdForm::Count, by_label: true },
         ],
     };
+    /// Exchanges that have ended, by the version of HTTP and the scheme of the URL that the client has used.
+    /// Those by HTTP/1.1 without TLS, the usual ones behind a proxy, are not in it: they are the rest of
+    /// portico_exchanges.
+    ExchangesByProtocol = {
+        name: "portico_exchanges_by_protocol",
+        labels: &[PROTOCOL_VERSION, URL_SCHEME],
+    };
+    /// Exchanges that have ended otherwise than with the application's whole response, by the reason that the
+    /// access log has.
+    ExchangesEnded = { name: "portico_exchanges_ended", labels: &[END_REASON] };
+    /// Connections that were accepted.
+    Accepts = { name: "portico_accepts" };
+    /// TLS handshakes that have ended, by the version that was agreed on.
+    TlsHandshakes = { name: "portico_tls_handshakes", labels: &[TLS_VERSION, HANDSHAKE_RESULT] };
     /// Responses that were sent completely.
     Responses = { name: "portico_responses_complete" };
     /// Requests refused because they were malformed, too large or too slow.
@@ -170,15 +273,15 @@ table! {
         statsd: &[StatsdName { name: "gunicorn.log", form: StatsdForm::Count, by_label: true }],
     };
     /// Lines of the access log that were dropped because it could not keep up.
-    AccessLogDropped = { name: "portico_access_log_lines_dropped" };
+    AccessLogDropped = { name: "portico_log_lines_dropped" };
     /// Spans of requests that the collector has taken (--otlp).
     SpansSent = { name: "portico_otlp_spans_sent" };
     /// Spans that were dropped, because the collector did not take them in time or rejected them (--otlp).
     SpansDropped = { name: "portico_otlp_spans_dropped" };
-    /// Workers that were started.
-    WorkerStarts = { name: "portico_worker_starts", by_supervisor: true };
+    /// Workers that were started, by what made one necessary.
+    WorkerStarts = { name: "portico_worker_starts", by_supervisor: true, labels: &[START_REASON] };
     /// Workers that died, instead of ending when they were told to.
-    WorkerDeaths = { name: "portico_worker_deaths", by_supervisor: true };
+    WorkerDeaths = { name: "portico_worker_deaths", by_supervisor: true, labels: &[DEATH_REASON] };
     /// Reloads that have ended.
     Reloads = { name: "portico_reloads", by_supervisor: true, labels: &[RELOAD_RESULT] };
     /// Upgrades that were rolled back.
@@ -187,10 +290,20 @@ table! {
 
 table! {
     /// Metrics that count durations by their length. Those of a worker go on with the next one in its slot.
-    Histogram;
+    Histogram of Histogram;
 
     /// How long complete requests have waited for a thread.
     QueueDuration = { name: "portico_queue_duration_seconds", unit: Unit::Seconds };
+    /// Time from when a believed proxy had a request (X-Request-Start or X-Queue-Start) until its head was here.
+    UpstreamDuration = { name: "portico_upstream_queue_duration_seconds", unit: Unit::Seconds };
+    /// Time from when a thread took a request until the application had given the last of its response.
+    ApplicationDuration = { name: "portico_application_duration_seconds", unit: Unit::Seconds };
+    /// Time from when the application had given the last of a response until it was written.
+    WriteDuration = { name: "portico_write_duration_seconds", unit: Unit::Seconds };
+    /// Time from the head of a request with a body until its body was here.
+    BodyDuration = { name: "portico_request_body_duration_seconds", unit: Unit::Seconds };
+    /// How long the interpreter took to get, tried while a call ran for more than 50 ms.
+    InterpreterProbe = { name: "portico_interpreter_probe_seconds", unit: Unit::Seconds };
     /// Time from a complete request until its response was written, by the request's method and the response's
     /// class.
     RequestDuration = {
@@ -204,8 +317,9 @@ table! {
 /// Every row.
 pub(crate) fn rows() -> impl Iterator<Item = &'static Metric> {
     let gauges = Gauge::ALL.iter().map(|gauge| gauge.metric());
+    let observed = Observed::ALL.iter().map(|observed| observed.metric());
     let counters = Counter::ALL.iter().map(|counter| counter.metric());
-    gauges.chain(counters).chain(Histogram::ALL.iter().map(|histogram| histogram.metric()))
+    gauges.chain(observed).chain(counters).chain(Histogram::ALL.iter().map(|histogram| histogram.metric()))
 }
 
 /// A number that tells one table from another: what lies in the cells depends on it.
@@ -243,6 +357,7 @@ mod tests {
             let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
             assert!(is_plain(name) && labels.iter().all(|label| is_plain(label.name)), "{name}");
             assert!(name.starts_with("portico_") || name.starts_with("http_server_"), "{name}");
+            assert!(labels.iter().all(|label| label.values.is_empty() != label.about.is_empty()), "{name}");
             assert!(unit.name().is_none_or(|unit| name.ends_with(&format!("_{unit}"))), "{name}");
             // What a writer appends is not in a name itself.
             for suffix in ["_total", "_count", "_sum", "_bucket", "_created", "_info"] {
@@ -268,9 +383,9 @@ mod tests {
             .collect();
         let expected = [
             "gunicorn.backlog:h",
+            "portico.certificate.stale:g",
             "gunicorn.workers:g",
             "portico.certificate.days:g",
-            "portico.certificate.stale:g",
             "gunicorn.requests:c",
             "gunicorn.request.status.*:c",
             "gunicorn.log.*:c",
@@ -281,7 +396,7 @@ mod tests {
 
     #[test]
     fn each_row_is_found_by_its_name_in_the_code() {
-        assert_eq!(Gauge::Workers.metric().name, "portico_workers");
+        assert_eq!(Observed::Workers.metric().name, "portico_workers");
         assert_eq!(Counter::Calls.metric().kind, MetricKind::Counter);
         assert_eq!(Histogram::RequestDuration.metric().unit, Unit::Seconds);
     }

@@ -13,5 +13,5 @@ mod transport;
 pub use listener::Listener;
 pub use reactor::{Event, Events, Interest, Reactor};
 pub use server::Server;
-pub use tls::{Acceptor, CertificateReloader, TlsClient};
+pub use tls::{Acceptor, CertificateExpiry, CertificateReloader, TlsClient};
 pub use transport::{Progress, Transport, read, write, write_in_turn};

@@ -16,12 +16,12 @@ use portico_log::Occurrences;
 use portico_proto::Peer;
 use pyo3::prelude::*;
 
-use portico_server::{Request, RequestKey};
+use portico_server::{InterpreterWait, Request, RequestKey};
 use portico_supervisor::{Note, ROUTES_MAX, RouteNumber, ThreadRecord, ThreadState, now_nanos, thread_name};
 use portico_worker::{CallStatus, ClientState, SlotHandle};
 
 use crate::hub::{self, Greenlet};
-use crate::{error, raw};
+use crate::{error, interpreter, raw};
 
 /// The records of a worker's threads on the scoreboard. Each thread writes its own alone.
 #[derive(Debug)]
@@ -54,6 +54,8 @@ pub(crate) struct ThreadStatus {
     /// The route of the present call, if the application has told one: one more than its number. Written by its
     /// own thread.
     route: AtomicU32,
+    /// The worker's place, where routes are noted.
+    place: SlotHandle,
 }
 
 /// One moment as both clocks have it. They are the same clock; only `Instant` keeps its number to itself.
@@ -85,6 +87,7 @@ impl ThreadStatuses {
                     callbacks: Mutex::default(),
                     calling_back: Mutex::new(()),
                     route: AtomicU32::new(0),
+                    place: place.clone(),
                 })
             })
             .collect();
@@ -149,6 +152,11 @@ impl ThreadStatuses {
         InCall(self.begin_numbered(INDEX.get(), request).map(|record| &**record))
     }
 
+    /// Where the time of the calls of the calling thread is counted.
+    pub(crate) fn busy_word(&self) -> Option<&'static AtomicU64> {
+        self.get(INDEX.get()).map(|record| record.thread.totals().busy_word())
+    }
+
     /// As [`ThreadStatuses::begin`], for a call that a greenlet will run.
     pub(crate) fn begin_for_greenlet(&self, request: &Request) -> InGreenlet {
         let record = self.begin_numbered(INDEX.get(), request);
@@ -170,12 +178,18 @@ impl ThreadStatuses {
                 route_timeout: request.context.timeout(),
             },
         );
+        record.thread.totals().begin_call();
+        if let Some(wait) = request.interpreter_wait.filter(|_| !interpreter::has_no_gil()) {
+            let InterpreterWait { wait, weight } = wait;
+            record.thread.totals().add_interpreter_wait(nanos(wait) * weight, weight);
+        }
         Some(record)
     }
 }
 
 impl ThreadStatus {
     /// As it stands on the scoreboard.
+    #[inline]
     pub(crate) fn thread(&self) -> ThreadRecord<'static> {
         self.thread
     }
@@ -188,6 +202,12 @@ impl ThreadStatus {
     /// The present call goes on as a WebSocket: it is watched no more.
     pub(crate) fn note_stream(&self) {
         self.thread().set_state(ThreadState::Stream);
+        self.cut_call(); // Another thread takes its place.
+    }
+
+    /// The present call counts as ended.
+    fn cut_call(&self) {
+        self.thread.totals().cut_call(self.thread, now_nanos());
     }
 
     /// The name of its thread.
@@ -298,6 +318,7 @@ impl ThreadStatus {
     pub(crate) fn write_off(&self, number: u64) {
         if self.call.write_off(number) {
             self.thread().set_state(ThreadState::Lost);
+            self.cut_call(); // As above.
         }
     }
 
@@ -493,6 +514,18 @@ fn of_greenlet() -> Option<Arc<ThreadStatus>> {
     let current = Python::attach(hub::current_ident)?;
     GREENLETS
         .with_borrow(|known| known.iter().find(|(ident, _)| *ident == current).map(|(_, it)| Arc::clone(it)))
+}
+
+/// Counts that the calling thread has waited so long for the interpreter. Not where greenlets share the thread:
+/// the hub waits for all of them.
+pub(crate) fn note_interpreter_wait(wait: Duration) {
+    if !interpreter::has_no_gil() {
+        RECORD.with(|own| {
+            if let Some(record) = own.get() {
+                record.thread.totals().add_interpreter_wait(nanos(wait), 1);
+            }
+        });
+    }
 }
 
 /// Notes that the calling thread's application has handed over a block.

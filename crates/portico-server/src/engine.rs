@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use portico_config::Config;
 use portico_log::{Reason, RequestId};
-use portico_metrics::{Counter, Histogram, Metrics};
+use portico_metrics::{Counter, Gauge, Histogram, Metrics};
 use portico_net::Reactor;
 
 use crate::body::Body;
@@ -68,6 +68,10 @@ pub(crate) struct Engine {
     worked: Vec<streams::Worked>,
     /// Connections that are streams of another.
     streams: usize,
+    /// Whoever reads the metrics has been told that requests wait.
+    told_waiting: bool,
+    /// One moment, as this process has it and as the machine has it.
+    origin: (Instant, u64),
     drain_until: Option<Instant>,
     stopped: bool,
     /// Calls so far.
@@ -135,6 +139,7 @@ impl Engine {
         now: Instant,
     ) -> Self {
         let threads = config.threads as usize;
+        let origin = recording.origin;
         Self {
             reactor,
             member: sharing.map(|sharing| Box::new(SharingState::new(sharing, threads))),
@@ -151,6 +156,8 @@ impl Engine {
             join_until: None,
             worked: Vec::new(),
             streams: 0,
+            told_waiting: false,
+            origin,
             drain_until: None,
             stopped: false,
             calls: 0,
@@ -389,6 +396,12 @@ impl Engine {
         self.write_sessions();
     }
 
+    /// A moment in nanoseconds of the machine's clock.
+    fn machine_nanos(&self, moment: Instant) -> u64 {
+        let (instant, machine) = self.origin;
+        machine + nanos(moment.saturating_duration_since(instant))
+    }
+
     /// What has happened so far.
     pub(crate) fn metrics(&self) -> Metrics<'static> {
         self.context.metrics
@@ -541,6 +554,12 @@ impl Engine {
         self.forget_client(&connection);
         drop(connection);
         self.table.release(id);
+        self.count_connections();
+    }
+
+    /// Tells whoever reads the metrics how many connections there are.
+    fn count_connections(&self) {
+        self.context.metrics.set(Gauge::Connections, (self.table.len() - self.streams) as u64);
     }
 }
 

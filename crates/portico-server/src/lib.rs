@@ -16,6 +16,7 @@ mod heap;
 mod lending;
 mod limits;
 mod queue;
+mod request_start;
 mod spool;
 
 pub use body::{Body, BodyError};
@@ -24,5 +25,5 @@ pub use connection::{Recording, Reply, RequestKey, Routes, error_summary};
 pub use forwarded::{Forwarded, Scheme};
 pub use handover::{Handover, Load, Sharing, Siblings};
 pub use health::{Health, HealthCheck, HealthProbe, HealthSource};
-pub use lending::{Application, Gone, Lending, Request, Responder};
+pub use lending::{Application, Gone, InterpreterWait, Lending, Request, Responder};
 pub use limits::{LimitMemory, SharedLimits};

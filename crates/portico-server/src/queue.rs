@@ -190,6 +190,11 @@ impl Queue {
         }
     }
 
+    /// The first entry of each round.
+    pub(crate) fn firsts(&self) -> impl Iterator<Item = Ticket> {
+        self.rounds().filter_map(|(_, tickets)| tickets.front().copied())
+    }
+
     /// All entries in their order, also those whose request has gone.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Ticket> {
         self.rounds().flat_map(|(_, tickets)| tickets).copied()

@@ -13,13 +13,16 @@ pub(crate) struct ListenOverflows {
     next: Option<Instant>,
 }
 
+/// That of this process' own namespace.
+pub(crate) const OWN_NETSTAT: &str = "/proc/net/netstat";
+
 /// Between two lines in the log.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// TCP connections that did not fit into a listen queue since this network namespace was made, of all sockets in
-/// it. `root` is where `/proc` is: `/`, but for tests.
-pub(crate) fn listen_overflows(root: &Path) -> Option<u64> {
-    let text = fs::read_to_string(root.join("proc/net/netstat")).ok()?;
+/// TCP connections that did not fit into a listen queue since a network namespace was made, of all sockets in it.
+/// `netstat` is the kernel's table: `/proc/PID/net/netstat` for that of another process.
+pub(crate) fn listen_overflows(netstat: &Path) -> Option<u64> {
+    let text = fs::read_to_string(netstat).ok()?;
     // Pairs of lines: names, and below them the numbers.
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
     let (names, numbers) = (lines.next()?, lines.next()?);
@@ -55,8 +58,8 @@ mod tests {
     #[test]
     fn the_counter_is_found_by_its_name() {
         let root = tempfile::tempdir().unwrap();
-        assert_eq!(listen_overflows(root.path()), None);
-        fs::create_dir_all(root.path().join("proc/net")).unwrap();
+        let netstat = root.path().join("netstat");
+        assert_eq!(listen_overflows(&netstat), None);
         for (text, expected) in [
             (
                 "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 1 23 24\nIpExt: A\nIpExt: 1\n",
@@ -65,8 +68,8 @@ mod tests {
             ("TcpExt: SyncookiesSent\nTcpExt: 1\n", None),
             ("TcpExt: ListenOverflows\n", None),
         ] {
-            fs::write(root.path().join("proc/net/netstat"), text).unwrap();
-            assert_eq!(listen_overflows(root.path()), expected);
+            fs::write(&netstat, text).unwrap();
+            assert_eq!(listen_overflows(&netstat), expected);
         }
     }
 

@@ -5,11 +5,10 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use portico_config::Config;
-use portico_metrics::Metrics;
 
 use crate::control::LogFiles;
 use crate::fork::ChildContext;
-use crate::scoreboard::Running;
+use crate::scoreboard::{Running, Scoreboard};
 use crate::stacks_file::StacksFile;
 use crate::upgrade::CommandLine;
 
@@ -102,9 +101,9 @@ pub trait Host {
         None
     }
 
-    /// Another second has passed. `metrics` are the supervisor's; the host sets those of what it owns.
-    fn tick(&mut self, metrics: Metrics<'_>) {
-        let _ = metrics;
+    /// Another second has passed. The host tells `board` what it owns.
+    fn tick(&mut self, board: &Scoreboard) {
+        let _ = board;
     }
 
     /// Another supervisor has the listeners from now on: what belongs to them, such as files, is its own. Called

@@ -29,6 +29,19 @@ impl Interpreter {
         Self { version, gil }
     }
 
+    /// Its version: `3.14.0`, `3.15.0rc1`.
+    pub fn version(self) -> String {
+        let [major, minor, micro, release] = self.version.to_be_bytes();
+        let serial = release & 0xF;
+        let stage = match release >> 4 {
+            0xA => format!("a{serial}"),
+            0xB => format!("b{serial}"),
+            0xC => format!("rc{serial}"),
+            _ => String::new(),
+        };
+        format!("{major}.{minor}.{micro}{stage}")
+    }
+
     /// Its lock.
     pub fn gil(self) -> Gil {
         self.gil
@@ -75,15 +88,7 @@ impl Interpreter {
 /// `Python 3.14.9 free-threaded, GIL off`
 impl fmt::Display for Interpreter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [major, minor, micro, release] = self.version.to_be_bytes();
-        write!(f, "Python {major}.{minor}.{micro}")?;
-        let serial = release & 0xF;
-        match release >> 4 {
-            0xA => write!(f, "a{serial}")?,
-            0xB => write!(f, "b{serial}")?,
-            0xC => write!(f, "rc{serial}")?,
-            _ => {}
-        }
+        write!(f, "Python {}", self.version())?;
         f.write_str(match self.gil {
             Gil::BuiltIn => "",
             Gil::Off => " free-threaded, GIL off",

@@ -13,10 +13,12 @@ mod fork;
 pub mod health;
 mod host;
 mod interpreter;
+mod listen_queues;
 mod memory;
 mod notify;
 mod pidfile;
 mod process;
+mod reading;
 mod report;
 mod scoreboard;
 mod settings_file;
@@ -37,6 +39,7 @@ pub use host::{Host, InterruptedRequest, ProcessRole, ReloadError};
 pub use interpreter::{Gil, Interpreter};
 pub use memory::{Footprint, resident_kib};
 pub use pidfile::Pidfile;
+pub use reading::reading;
 pub use scoreboard::{
     CONCURRENCY_WORDS, Entries, Entry, EntryPlace, Event, EventKind, Inspection, InspectionKind,
     InspectionLease, InspectionNumber, InspectionOrder, InspectionOutcome, Note, ROUTE_NUMBERS, ROUTES_MAX,

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use portico_metrics::StartReason;
 use rustix::net::{Shutdown, shutdown};
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, kill_process, set_child_subreaper, wait,
@@ -19,6 +20,8 @@ use crate::state::Child;
 #[derive(Debug)]
 pub(crate) struct ChildProcess {
     pub child: Child,
+    /// What has made it necessary.
+    pub start_reason: StartReason,
     /// `None` until a worker that a template forks has reported.
     pub pid: Option<Pid>,
     pub control: ControlSocket,
@@ -74,9 +77,16 @@ const LOOKS_MAX: u32 = 60;
 
 impl ChildProcess {
     /// One that was just forked, or that a template will fork.
-    pub(crate) fn new(child: Child, pid: Option<Pid>, control: ControlSocket, stacks: StacksFile) -> Self {
+    pub(crate) fn new(
+        child: Child,
+        pid: Option<Pid>,
+        control: ControlSocket,
+        stacks: StacksFile,
+        start_reason: StartReason,
+    ) -> Self {
         Self {
             child,
+            start_reason,
             pid,
             control,
             stacks,
@@ -242,7 +252,7 @@ mod tests {
         let (ours, theirs) = ControlSocket::pair().unwrap();
         theirs.report(&Report::Ready).unwrap();
         drop(theirs);
-        let mut process = ChildProcess::new(Child::Worker(0), None, ours, stacks());
+        let mut process = ChildProcess::new(Child::Worker(0), None, ours, stacks(), StartReason::Boot);
         assert_eq!(
             (process.next_reports(Instant::now()), process.hung_up),
             (vec![(Report::Ready, Some(rustix::process::getpid()))], true)
@@ -268,7 +278,7 @@ mod tests {
     #[test]
     fn one_turn_takes_a_bounded_number_of_reports_and_loses_none() {
         let (ours, theirs) = ControlSocket::pair().unwrap();
-        let mut process = ChildProcess::new(Child::Worker(0), None, ours, stacks());
+        let mut process = ChildProcess::new(Child::Worker(0), None, ours, stacks(), StartReason::Boot);
         let count = REPORTS_PER_TURN_MAX + 5;
         (0..count).for_each(|_| theirs.report(&Report::Ready).unwrap());
         assert_eq!(process.next_reports(Instant::now()).len(), REPORTS_PER_TURN_MAX);
@@ -279,7 +289,7 @@ mod tests {
     #[test]
     fn as_much_as_the_limit_a_second_is_listened_to_for_ever() {
         let (ours, theirs) = ControlSocket::pair().unwrap();
-        let mut process = ChildProcess::new(Child::Worker(0), None, ours, stacks());
+        let mut process = ChildProcess::new(Child::Worker(0), None, ours, stacks(), StartReason::Boot);
         let start = Instant::now();
         for second in 0..5 {
             let now = start + second * TALK_PERIOD;
@@ -291,7 +301,8 @@ mod tests {
     #[test]
     fn a_process_that_says_more_is_not_listened_to_any_more() {
         let (ours, theirs) = ControlSocket::pair().unwrap();
-        let mut process = ChildProcess::new(Child::Worker(0), Pid::from_raw(1), ours, stacks());
+        let mut process =
+            ChildProcess::new(Child::Worker(0), Pid::from_raw(1), ours, stacks(), StartReason::Boot);
         let now = Instant::now();
         assert_eq!(say(&mut process, &theirs, REPORTS_MAX, now).0, REPORTS_MAX as usize);
         assert!(process.is_heard());
@@ -304,7 +315,7 @@ mod tests {
     #[test]
     fn of_one_that_cannot_be_killed_what_is_left_is_dropped_in_bounded_turns_and_it_says_no_more() {
         let (ours, theirs) = ControlSocket::pair().unwrap();
-        let mut process = ChildProcess::new(Child::Worker(0), None, ours, stacks());
+        let mut process = ChildProcess::new(Child::Worker(0), None, ours, stacks(), StartReason::Boot);
         let waiting = (0..1_000_000).take_while(|_| theirs.report(&Report::Ready).is_ok()).count();
         process.talk.reports = REPORTS_MAX;
         let now = process.talk.since;

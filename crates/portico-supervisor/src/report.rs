@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use portico_metrics::Gauge;
+use portico_metrics::{DeathReason, Gauge};
 use rustix::process::WaitStatus;
 use signal_hook::consts as number;
 
@@ -64,6 +64,26 @@ pub(crate) fn cause(
 ) -> String {
     let limit_kib = MemoryGroup::own(Path::new("/")).and_then(|group| group.limit_kib());
     ProcessEnd::of(status).cause(sent, &MemoryFacts { oom_kills, limit_kib, rss_kib })
+}
+
+/// The same for the metrics: why a worker died that was ready or not.
+pub(crate) fn death_reason(
+    was_ready: bool,
+    status: WaitStatus,
+    sent: Option<(&str, &str)>,
+    oom_kills: Option<(u64, u64)>,
+) -> DeathReason {
+    match (ProcessEnd::of(status), sent) {
+        (ProcessEnd::Signaled { signal: number::SIGKILL, .. }, Some((_, STALLED))) => DeathReason::Stalled,
+        (ProcessEnd::Signaled { signal: number::SIGKILL, .. }, Some(_)) => DeathReason::Killed,
+        _ if !was_ready => DeathReason::Boot,
+        (ProcessEnd::Signaled { signal: number::SIGKILL, .. }, None) => match oom_kills {
+            Some((before, after)) if after > before => DeathReason::OutOfMemory,
+            _ => DeathReason::Sigkill,
+        },
+        (ProcessEnd::Signaled { .. }, _) => DeathReason::Signal,
+        (ProcessEnd::Exited(_), _) => DeathReason::Exit,
+    }
 }
 
 /// The end of a process, as wait(2) tells it, for the line in the log that says why.

@@ -10,7 +10,7 @@
 //! their meaning is portico-edge's. The supervisor never reads them.
 //!
 //! ```text
-//!   supervisor   SupervisorField..., metrics
+//!   supervisor   SupervisorField..., metrics, certificates
 //!   limits       the table of clients
 //!   slot 0       SlotField..., metrics, requests that run at once, thread 0, thread 1, ...
 //!   slot 1       ...
@@ -20,9 +20,10 @@
 //!   room 1       ...
 //! ```
 //!
-//! A slot's *state*, its fields, gauges and threads, is cleared for the next worker. Its *totals* never are: the
-//! next worker goes on adding to them, so a counter never falls.
+//! A slot's *state*, its fields, gauges and threads, is cleared for the next worker. Its *totals*, those of its
+//! threads too, never are: the next worker goes on adding to them, so a counter never falls.
 
+mod certificates;
 mod entries;
 mod events;
 mod fields;
@@ -30,6 +31,7 @@ mod inspection;
 mod room;
 mod routes;
 mod thread;
+mod thread_totals;
 
 use std::fs::{self, File};
 use std::io;
@@ -46,6 +48,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::descriptors::{is_open_in, parent_of};
 
+use certificates::{CERTIFICATE_WORDS, Certificates};
 pub use entries::{Entries, Entry, EntryPlace};
 use events::{EVENT_WORDS, EventLog};
 pub use events::{Event, EventKind};
@@ -101,9 +104,11 @@ const MAGIC: u64 = u64::from_le_bytes(*b"portico\x04");
 const NAME: &str = "portico-scoreboard";
 
 /// Words of a [`SupervisorField`] each, with room for more.
-const SUPERVISOR_FIELDS: usize = 24;
+const SUPERVISOR_FIELDS: usize = 32;
+/// Where the certificates are.
+const CERTIFICATES_FROM: usize = SUPERVISOR_FIELDS + METRIC_WORDS;
 /// Words before those for limits, which begin at a cache line.
-const SUPERVISOR_WORDS: usize = (SUPERVISOR_FIELDS + METRIC_WORDS).next_multiple_of(8);
+const SUPERVISOR_WORDS: usize = (CERTIFICATES_FROM + CERTIFICATE_WORDS).next_multiple_of(8);
 /// Words of a [`SlotField`] each, with room for more.
 const SLOT_FIELDS: usize = 16;
 /// Words of a slot before what it counts for limits.
@@ -148,6 +153,9 @@ impl Scoreboard {
         board.set(SupervisorField::Slots, slots as u64);
         board.set(SupervisorField::Threads, threads as u64);
         board.set(SupervisorField::LimitWords, limit_words as u64);
+        board.set(SupervisorField::LimitsFrom, SUPERVISOR_WORDS as u64);
+        board.set(SupervisorField::ThreadWords, THREAD_WORDS as u64);
+        board.set(SupervisorField::Version, packed_version(env!("CARGO_PKG_VERSION")));
         board.set(SupervisorField::Magic, MAGIC);
         Ok(board)
     }
@@ -227,6 +235,11 @@ impl Scoreboard {
     /// The supervisor's metrics.
     pub fn metrics(&self) -> Metrics<'_> {
         metrics(&self.words()[SUPERVISOR_FIELDS..SUPERVISOR_FIELDS + METRIC_WORDS])
+    }
+
+    /// The certificates' ends.
+    pub fn certificates(&self) -> Certificates<'_> {
+        Certificates(&self.words()[CERTIFICATES_FROM..CERTIFICATES_FROM + CERTIFICATE_WORDS])
     }
 
     /// The same scoreboard, for the rest of this process' life.
@@ -407,6 +420,22 @@ impl<'a> WorkerSlot<'a> {
     pub fn route(self, index: usize, sequence: u64) -> Option<RouteNumber> {
         self.room.route(index, sequence)
     }
+
+    /// The worker has died: so have the calls that it was in, whose time is counted up to now.
+    pub fn end_calls(self, now_nanos: u64) {
+        self.threads().for_each(|thread| thread.totals().cut_call(thread, now_nanos));
+    }
+}
+
+/// A version as a number: `1.2.3` is 0x1_0002_0003.
+fn packed_version(version: &str) -> u64 {
+    let parts = version.split(['.', '-', '+']).take(3).map(|part| part.parse::<u16>().unwrap_or(0));
+    parts.fold(0, |version, part| version << 16 | u64::from(part))
+}
+
+/// The same as text.
+pub(crate) fn unpacked_version(version: u64) -> String {
+    format!("{}.{}.{}", version >> 32, version >> 16 & 0xFFFF, version & 0xFFFF)
 }
 
 fn slot_words(threads: usize) -> Option<usize> {
@@ -668,6 +697,15 @@ mod tests {
         slot.begin_worker();
         assert_eq!(thread.begin(&note(b"GET", b"/")), second + 6);
         assert!(thread.running().is_some());
+    }
+
+    #[test]
+    fn a_version_is_read_back_from_its_number() {
+        assert_eq!(packed_version("1.2.3"), 0x1_0002_0003);
+        for version in ["0.1.0", "12.345.65535"] {
+            assert_eq!(unpacked_version(packed_version(version)), version);
+        }
+        assert_eq!(unpacked_version(packed_version("2.0.1-rc.1")), "2.0.1");
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub(crate) struct StateMachine {
     processes: BTreeMap<Child, ProcessState>,
     /// The ready worker for which there may be one more.
     replacing: Option<u32>,
+    /// Workers that nobody has told to end, and in whose places there is no other yet.
+    vacancies: u32,
     reload: Option<Reload>,
     worker_backoff: Backoff,
     template_backoff: Backoff,
@@ -134,6 +136,7 @@ impl StateMachine {
             generation_last: 0,
             processes: BTreeMap::new(),
             replacing: None,
+            vacancies: 0,
             reload: None,
             worker_backoff: Backoff::default(),
             template_backoff: Backoff::default(),
@@ -281,6 +284,7 @@ impl StateMachine {
             Child::Worker(_) => &mut self.worker_backoff,
             Child::Template(_) => &mut self.template_backoff,
         };
+        self.vacancies += u32::from(matches!(child, Child::Worker(_)));
         match process.ready {
             None => backoff.note_failed_boot(process.failures, now),
             Some(ready) => backoff.note_death(process.failures, process.started, ready, now),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_config::{Config, Preload};
-use portico_metrics::Gauge;
+use portico_metrics::{Gauge, StartReason};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::control::ControlCommand;
@@ -55,6 +55,8 @@ pub struct Supervisor {
     living: usize,
     /// Whether as many workers as were asked for have been ready at once.
     complete: bool,
+    /// What makes the worker necessary that is started at this moment.
+    start_reason: StartReason,
 }
 
 impl Supervisor {
@@ -86,6 +88,7 @@ impl Supervisor {
             status: (0, 0),
             living: 0,
             complete: false,
+            start_reason: StartReason::default(),
         })
     }
 
@@ -156,7 +159,6 @@ impl Supervisor {
         let living = self.processes.keys().filter(|child| matches!(child, Child::Worker(_))).count();
         if self.living != living {
             self.living = living;
-            self.scoreboard.metrics().set(Gauge::Workers, living as u64);
             self.host.workers(living);
         }
         let ready = self.scoreboard.slots().filter(|(_, slot)| slot.state() == SlotState::Ready).count();

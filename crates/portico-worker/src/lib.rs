@@ -58,6 +58,6 @@ pub use sizing::{counted, fit_workers, mebibytes, tell_workers, worker_class, wr
 pub use slot_handle::SlotHandle;
 pub use stack_table::{FrameNumber, Noted, StackTable};
 pub use start_pipe::{StartPipe, forget_start, settle_start, tell_start};
-pub use switching::{SHORT_INTERVAL, SwitchStep, Switching, is_hard_to_get, is_short};
+pub use switching::{SHORT_INTERVAL, SwitchStep, Switching, is_hard_to_get, is_long, is_short};
 pub use thread_numbers::ThreadNumbers;
 pub use warmup::warm_up;

@@ -1,6 +1,6 @@
 //! What a worker's engine tells the other workers of itself, and sees of them, on the scoreboard.
 
-use portico_metrics::{Gauge, Metrics, ThreadUse};
+use portico_metrics::{Metrics, ThreadUse};
 use portico_server::{Load, Siblings};
 use portico_supervisor::{Scoreboard, SlotField, SlotState, WorkerSlot, now_nanos};
 
@@ -31,8 +31,6 @@ impl Siblings for OtherWorkers {
     fn publish(&self, load: Load) {
         self.metrics.set_threads(ThreadUse::Busy, load.busy.into());
         self.metrics.set_threads(ThreadUse::Idle, load.idle.into());
-        self.metrics.set(Gauge::QueueLength, load.queued.into());
-        self.metrics.set(Gauge::Connections, load.connections.into());
         let since = load.waiting_since.map_or(0, |since| {
             let waited = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
             now_nanos().saturating_sub(waited).max(1)

@@ -41,7 +41,6 @@ impl SlotHandle {
         scoreboard.set(SupervisorField::StartedNanos, now_nanos());
         scoreboard.metrics().set(Gauge::ThreadsPerWorker, config.threads.into());
         scoreboard.metrics().set(Gauge::WorkersWanted, 1);
-        scoreboard.metrics().set(Gauge::Workers, 1);
         let place = Self::new(&scoreboard, 0).ok_or(io::ErrorKind::InvalidInput)?;
         place.slot().set(SlotField::StartedNanos, now_nanos());
         place.slot().set(SlotField::State, SlotState::Starting as u64);
@@ -108,12 +107,12 @@ impl SlotHandle {
 
     /// The scoreboard that has it.
     pub fn scoreboard(&self) -> &Scoreboard {
-        &self.scoreboard
+        self.scoreboard
     }
 
     /// Gives the memory back in which this worker has told what it found.
     pub fn give_back_found(&self) {
-        self.scoreboard.give_back_found(self.slot);
+        self.scoreboard.give_back_found(self.number);
     }
 
     /// The slot.

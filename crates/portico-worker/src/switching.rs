@@ -46,7 +46,7 @@ impl Switching {
     /// Takes note that the longest call has been running for `longest`. `shortened` is what came of
     /// [`SwitchStep::Shorten`], once it is there: the former interval, if it was made short.
     pub fn look(&mut self, longest: Duration, shortened: Option<Option<f64>>) -> Option<SwitchStep> {
-        let is_long = longest >= LONG;
+        let is_long = is_long(longest);
         let (state, step) = match (self.state, shortened) {
             (IntervalState::Theirs, _) if is_long => (IntervalState::Trying, Some(SwitchStep::Shorten)),
             (IntervalState::Trying, Some(Some(former))) => (IntervalState::Short(former), None),
@@ -59,6 +59,11 @@ impl Switching {
         self.state = state;
         step
     }
+}
+
+/// Whether a call that has been running for `longest` is a long one.
+pub fn is_long(longest: Duration) -> bool {
+    longest >= LONG
 }
 
 /// Whether a thread that has waited so long for the interpreter had to because of this interval, in seconds.

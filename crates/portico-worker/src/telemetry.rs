@@ -66,7 +66,7 @@ fn statsd(config: &Config) -> Option<Statsd> {
 #[cfg(test)]
 mod tests {
     use portico_config::{Endpoint, LogTarget};
-    use portico_metrics::Gauge;
+    use portico_metrics::Observed;
     use portico_os::Folder;
 
     use super::*;
@@ -155,7 +155,7 @@ mod tests {
             config.telemetry.statsd.prefix = "shop.".to_owned();
         });
         let mut statsd = outputs(&setup, None).statsd.unwrap();
-        statsd.send(Gauge::Workers.metric(), 2);
+        statsd.send(Observed::Workers.metric(), 2);
         statsd.flush();
         let mut datagram = [0; 64];
         let length = socket.recv(&mut datagram).unwrap();

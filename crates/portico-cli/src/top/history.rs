@@ -56,7 +56,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use portico_insight::ReadTime;
-    use portico_metrics::Method;
+    use portico_metrics::{CountedExchange, Method};
     use portico_supervisor::{Scoreboard, SupervisorField};
 
     use super::*;
@@ -77,9 +77,9 @@ mod tests {
         history.push(&read(&board, 10));
         assert!(history.rates(Window::Short).is_none(), "one is no difference");
         for second in 11..=700 {
-            metrics.record_exchange(Method::of(b"GET"), 200, 1_000_000);
+            metrics.record_exchange(&CountedExchange::without_call(Method::of(b"GET"), 200, 1_000_000));
             if second > 690 {
-                metrics.record_exchange(Method::of(b"GET"), 200, 1_000_000);
+                metrics.record_exchange(&CountedExchange::without_call(Method::of(b"GET"), 200, 1_000_000));
             }
             history.push(&read(&board, second));
         }

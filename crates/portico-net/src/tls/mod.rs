@@ -21,6 +21,6 @@ mod tickets;
 
 pub use acceptor::Acceptor;
 pub use client::TlsClient;
-pub use reloader::CertificateReloader;
+pub use reloader::{CertificateExpiry, CertificateReloader};
 pub(crate) use resolver::{ShownCertificate, take_shown};
 pub(crate) use source::CertificateSource;

@@ -141,6 +141,15 @@ impl Transport {
         }
     }
 
+    /// Whether a handshake was begun by the peer and is not done, or what it has sent began none.
+    pub fn has_broken_handshake(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tls(tls) => tls.client().is_none() && tls.has_begun(),
+            Self::Proxied(proxied) => proxied.inner().is_some_and(Self::has_broken_handshake),
+        }
+    }
+
     /// The client of a handshake that is done.
     #[inline]
     pub fn tls_client(&self) -> Option<&Arc<TlsClient>> {

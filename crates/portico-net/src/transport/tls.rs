@@ -97,6 +97,11 @@ impl Tls {
         self.client.as_ref()
     }
 
+    /// Whether the peer has sent anything.
+    pub(super) fn has_begun(&self) -> bool {
+        !matches!(self.stage, TlsStage::AwaitingHello(_))
+    }
+
     /// Whether the peer has turned out not to speak TLS.
     pub(super) fn is_plain_http(&self) -> bool {
         matches!(self.stage, TlsStage::PlainHttp)

@@ -20,6 +20,7 @@ mod wsgi_input;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use portico_log::{Occurrences, RequestId};
 use portico_proto::RequestHead;
@@ -37,6 +38,7 @@ use wsgi_input::Input;
 
 use crate::after_response;
 use crate::conf::Observer;
+use crate::thread_status::note_interpreter_wait;
 
 pub(crate) use file_wrapper::FileWrapper;
 pub(crate) use streams::{Replace, Streams};
@@ -233,7 +235,8 @@ impl Application for Gateway {
         if DETACHED.get() {
             return wait();
         }
-        Python::attach(|py| detached(py, true, wait));
+        // Between calls the engine counts the wait for the interpreter itself.
+        Python::attach(|py| let_go(py, wait));
     }
 }
 
@@ -279,11 +282,18 @@ fn unsupported(method: &str) -> PyErr {
 }
 
 /// Runs `work`, with the interpreter let go if `worth_it`: where another call waits for it, or the work takes
-/// long.
+/// long. What it then takes to get it again is counted.
 fn detached<T: Send>(py: Python<'_>, worth_it: bool, work: impl FnOnce() -> T + Send) -> T {
     if !worth_it {
         return work();
     }
+    let (result, wanted) = let_go(py, || (work(), Instant::now()));
+    note_interpreter_wait(wanted.elapsed());
+    result
+}
+
+/// Runs `work` without the interpreter.
+fn let_go<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
     py.detach(|| {
         /// Takes the mark back, also when `work` panics.
         struct Attaching;

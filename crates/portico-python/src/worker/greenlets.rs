@@ -7,6 +7,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
@@ -153,6 +154,10 @@ impl Application for Greenlets {
         if let Err(panic) = slot.await_end() {
             resume_unwind(panic);
         }
+    }
+
+    fn busy_word(&self) -> Option<&'static AtomicU64> {
+        self.records.busy_word()
     }
 
     fn blocking(&self, wait: &mut (dyn FnMut() + Send)) {

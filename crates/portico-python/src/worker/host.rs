@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use portico_log::{AccessLog, LineConstants, LostRequest, Outputs, Plan, Times};
-use portico_metrics::{Gauge, Metrics};
-use portico_net::{CertificateReloader, Listener};
+use portico_metrics::{Gauge, Observed};
+use portico_net::{CertificateExpiry, CertificateReloader, Listener};
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 
@@ -19,8 +19,8 @@ use portico_files::Owner;
 use portico_os::Folder;
 use portico_supervisor::upgrade::{CommandLine, Takeover};
 use portico_supervisor::{
-    Footprint, Host, InterruptedRequest, LogFiles, Pidfile, ReloadError, Running, SettingsFile, StacksFile,
-    ask_stacks, stacks_in,
+    Footprint, Host, InterruptedRequest, LogFiles, Pidfile, ReloadError, Running, Scoreboard, SettingsFile,
+    StacksFile, ask_stacks, stacks_in,
 };
 use portico_worker::{
     WorkerSetup, fit_workers, folders, logging, logs, mebibytes, opening, settle_start, telemetry,
@@ -145,13 +145,14 @@ impl SupervisorHost {
 
     /// Reads certificates that have changed, and tells statsd how many days the first one is still valid, and
     /// whether there are newer ones that cannot be served with.
-    fn look_after_certificates(&mut self, metrics: Metrics<'_>) {
+    fn look_after_certificates(&mut self, board: &Scoreboard) {
         let Some(reloader) = &mut self.resources.reloader else { return };
         reloader.look();
         let stale = reloader.is_stale();
-        metrics.set(Gauge::CertificatesStale, stale.into());
-        let first = reloader.expiries().iter().map(|expiry| expiry.until).min();
-        metrics.set(Gauge::CertificateExpiry, first.and_then(|first| first.try_into().ok()).unwrap_or(0));
+        board.metrics().set(Gauge::CertificatesStale, stale.into());
+        let expiries = reloader.expiries();
+        let until = |expiry: &CertificateExpiry| u64::try_from(expiry.until).unwrap_or(0);
+        board.certificates().set(expiries.iter().map(|expiry| (&*expiry.file, until(expiry))));
         let is_due = self
             .certificates_told
             .is_none_or(|(told, was_stale)| was_stale != stale || told.elapsed() >= CERTIFICATES_INTERVAL);
@@ -159,7 +160,7 @@ impl SupervisorHost {
             && let Some(days) = reloader.expiries().iter().map(|expiry| expiry.days).min()
         {
             self.certificates_told = Some((Instant::now(), stale));
-            statsd.send(Gauge::CertificateExpiry.metric(), u64::try_from(days).unwrap_or(0));
+            statsd.send(Observed::CertificateExpiry.metric(), u64::try_from(days).unwrap_or(0));
             statsd.send(Gauge::CertificatesStale.metric(), u64::from(stale));
             statsd.flush();
         }
@@ -458,7 +459,7 @@ impl Host for SupervisorHost {
 
     fn workers(&mut self, count: usize) {
         if let Some(statsd) = &mut self.outputs.statsd {
-            statsd.send(Gauge::Workers.metric(), count as u64);
+            statsd.send(Observed::Workers.metric(), count as u64);
             statsd.flush();
         }
     }
@@ -477,9 +478,9 @@ impl Host for SupervisorHost {
         files
     }
 
-    fn tick(&mut self, metrics: Metrics<'_>) {
+    fn tick(&mut self, board: &Scoreboard) {
         logging::proceed();
-        self.look_after_certificates(metrics);
+        self.look_after_certificates(board);
         if self.origin.former.is_some() && getppid() != self.origin.former {
             self.origin.former = None;
             self.resources.pidfile.iter_mut().for_each(Pidfile::promote);

@@ -1,6 +1,7 @@
 //! The gateway as the engine calls it, with each call noted in its thread's record.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use portico_server::{Application, Request, Responder};
 
@@ -34,6 +35,10 @@ impl Application for Monitor {
         // Dropped at the end of the call, also where that is a panic.
         let _in_call = self.records.begin(&request);
         self.gateway.call(request, responder);
+    }
+
+    fn busy_word(&self) -> Option<&'static AtomicU64> {
+        self.records.busy_word()
     }
 
     fn blocking(&self, wait: &mut (dyn FnMut() + Send)) {

@@ -15,7 +15,7 @@ use log::Level;
 use portico_config::Config;
 use portico_metrics::Metrics;
 use portico_server::{Application, Lending, Recording, Routes, SharedLimits};
-use portico_supervisor::{Report, StacksFile};
+use portico_supervisor::{Report, StacksFile, now_nanos};
 use portico_worker::{
     Inbox, LEAVING, SlotHandle, Wake, WorkerSetup, counted, crippled_message, end_crippled, logging, opening,
     telemetry, warm_up,
@@ -566,7 +566,8 @@ fn begin_recording(
     let access_log = open_access_log(py, setup, context, metrics)?;
     let tracer = telemetry::tracer(&setup.config, metrics);
     let tracer = tracer.map_err(|error| system("sending traces (--otlp)", &error))?;
-    Ok(Recording { access_log, tracer, metrics, ended: Some(place.ended_requests()) })
+    let (ended, origin) = (Some(place.ended_requests()), (Instant::now(), now_nanos()));
+    Ok(Recording { access_log, tracer, metrics, ended, origin })
 }
 
 fn open_access_log(

@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 
 use portico_config::{Config, OnDisconnect};
 use portico_log::Reason;
-use portico_metrics::ThreadUse;
+use portico_metrics::{Metrics, ThreadUse};
 use portico_server::{Lending, error_summary};
 use portico_supervisor::{Running, SlotField, ThreadStack, ThreadState, now_nanos};
 use portico_worker::{
@@ -108,6 +108,8 @@ struct CallWatcher {
     disconnects: Disconnects,
     callbacks: DisconnectCallbacks,
     switching: SwitchInterval,
+    /// Where the worker counts.
+    metrics: Metrics<'static>,
     /// Where the application's threads are greenlets.
     hub: Option<HubQuestions>,
     pending_stacks: Vec<PendingStack>,
@@ -150,6 +152,7 @@ impl CallWatcher {
             disconnects: Disconnects::new(config.on_disconnect == OnDisconnect::Raise, threads),
             callbacks: DisconnectCallbacks::new(threads, watching.hub.clone()),
             switching: SwitchInterval::default(),
+            metrics: watching.records.place().metrics(),
             hub: watching.hub.clone().map(|hub| HubQuestions::new(hub, Arc::clone(&watching.records))),
             pending_stacks: Vec::new(),
             demand: None,
@@ -259,7 +262,7 @@ impl CallWatcher {
                 step => self.inquire(step, record, running, now),
             }
         }
-        self.switching.look(found.longest, &self.inspector);
+        self.switching.look(found.longest, &self.inspector, self.metrics);
         found.next_due
     }
 
@@ -357,8 +360,7 @@ impl CallWatcher {
         }
         record.write_off(running.sequence);
         self.watching.threads.write_off(index);
-        let metrics = self.watching.records.place().slot().metrics();
-        metrics.set_threads(ThreadUse::Lost, metrics.threads(ThreadUse::Lost).saturating_add(1));
+        self.metrics.set_threads(ThreadUse::Lost, self.metrics.threads(ThreadUse::Lost).saturating_add(1));
         let begun = running.progress_nanos != running.begun_nanos;
         let (known, word, raised, status) = match reason {
             // What watches logs for gunicorn's words is not to take an operator's wish for a fault.

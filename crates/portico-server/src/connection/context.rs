@@ -110,12 +110,16 @@ pub struct Recording {
     pub metrics: Metrics<'static>,
     /// Where requests are noted that were slow or failed, if somebody may want to see them.
     pub ended: Option<EndedRequests<'static>>,
+    /// One moment, as this process has it and in nanoseconds of the machine's clock: others are told when
+    /// something began, and not how old it is.
+    pub origin: (Instant, u64),
 }
 
 impl Recording {
     /// One that only counts, for nobody else.
     pub fn private() -> Self {
-        Self { access_log: None, tracer: None, metrics: Metrics::private(), ended: None }
+        let (metrics, origin) = (Metrics::private(), (Instant::now(), 0));
+        Self { access_log: None, tracer: None, metrics, ended: None, origin }
     }
 }
 
@@ -163,7 +167,7 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 impl EngineContext {
     /// The context of an engine that starts at `now`.
     pub(crate) fn new(config: Arc<Config>, recording: Recording, now: Instant) -> Self {
-        let Recording { access_log, tracer, metrics, ended } = recording;
+        let Recording { access_log, tracer, metrics, ended, origin: _ } = recording;
         let slow_nanos = if ended.is_some() { nanos(slow_after(&config)) } else { u64::MAX };
         let limits = Limits {
             request_line_bytes_max: config.request_line_bytes_max,

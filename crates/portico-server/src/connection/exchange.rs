@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_log::{AccessRecord, CLIENT_GONE, Reason, RequestId, Times};
-use portico_metrics::{EndedExchange, Method};
+use portico_metrics::{CountedExchange, EndedExchange, Method, ProtocolVersion, RequestProtocol};
 use portico_otlp::SpanContext;
-use portico_proto::{RequestHead, TraceContext};
+use portico_proto::{Protocol, RequestHead, TraceContext, Version};
 
 use super::backlog::Backlog;
 use super::lent::Lent;
@@ -29,6 +29,8 @@ pub(super) struct RequestExchange {
     pub(super) request: Option<Arc<RequestContext>>,
     /// Memory that its head takes.
     pub(super) head_bytes: u32,
+    /// The request's method, as it is counted.
+    pub(super) method: Method,
     /// Its body on its way in.
     pub(super) upload: Option<Box<Upload>>,
     /// Its body, complete, until a call takes it.
@@ -103,7 +105,8 @@ impl RequestExchange {
     /// That of `request`, whose head takes `head_bytes` of memory.
     #[inline]
     pub(super) fn new(request: RequestContext, head_bytes: u32) -> Self {
-        Self { request: Some(Arc::new(request)), head_bytes, ..Self::default() }
+        let method = Method::of(request.head.method());
+        Self { request: Some(Arc::new(request)), head_bytes, method, ..Self::default() }
     }
 
     /// The request's head.
@@ -177,6 +180,19 @@ impl Moments {
         begun.map_or(0, |begun| nanos(now.saturating_duration_since(begun)))
     }
 
+    /// The part of `whole` that was the application's, and that in which its response was written, of a call that
+    /// ends at `now`.
+    #[inline]
+    fn of_call(&self, whole: u64, now: Instant) -> (u64, u64) {
+        let nanos = |from: Instant, to: Instant| nanos(to.saturating_duration_since(from));
+        let begun = self.begun.unwrap_or(now);
+        match self.answered.unwrap_or(now) {
+            // As a rule no time goes into waiting or writing.
+            answered if answered == now && self.arrived == Some(begun) => (whole, 0),
+            answered => (nanos(begun, answered), nanos(answered, now)),
+        }
+    }
+
     /// Where the time has gone of an exchange that ends at `now`; `None` if nothing was awaited for it.
     pub(super) fn times(&self, now: Instant) -> Option<Times> {
         let nanos = |from: Instant, to: Instant| nanos(to.saturating_duration_since(from));
@@ -208,6 +224,11 @@ impl Connection {
     /// How long the present request waits, or has waited, for a thread.
     pub(crate) fn waited(&self, now: Instant) -> Duration {
         self.exchange.as_ref().map_or(Duration::ZERO, |exchange| exchange.waited(now))
+    }
+
+    /// Since when the present request waits, or has waited, for a thread.
+    pub(crate) fn arrived(&self) -> Option<Instant> {
+        self.exchange.as_ref().and_then(|exchange| exchange.moments.arrived)
     }
 
     /// Notes why the present exchange ends otherwise than with the application's whole response.
@@ -287,19 +308,57 @@ impl Connection {
     #[inline]
     pub(super) fn end_exchange(&mut self, context: &mut EngineContext) {
         let Some(exchange) = self.exchange.take() else { return };
+        self.forget_request(&exchange, context);
+        let method = exchange.method;
         let Some(status) = exchange.outcome.status else { return };
         if context.health.is_some() && context.is_unlogged(exchange.routed.as_deref()) {
             return; // Probes are none of the requests that are measured.
         }
-        let method = exchange.head().map_or(Method::OTHER, |head| Method::of(head.method()));
+        self.count_protocol(&exchange, context);
         let whole = exchange.moments.whole(context.now);
-        context.metrics.record_exchange(method, status, whole);
+        let call = (exchange.call != 0).then(|| exchange.moments.of_call(whole, context.now));
+        context.metrics.record_exchange(&CountedExchange { method, code: status, whole, call });
+        if let Some(reason) = exchange.outcome.reason {
+            context.metrics.add_ended(reason.name());
+        }
         // One that failed, or was slow: nobody else pays more than these two comparisons.
         if status >= 500 || whole >= context.slow_nanos {
             self.note_ended(&exchange, status, context);
         }
         if context.access_log.is_some() || context.tracer.is_some() {
             self.tell_of(&exchange, status, context);
+        }
+    }
+
+    /// The request of `exchange` is not this engine's any more.
+    #[inline]
+    fn forget_request(&self, exchange: &RequestExchange, context: &mut EngineContext) {
+        if exchange.request.is_some() {
+            context.metrics.end_request(exchange.method);
+        }
+    }
+
+    /// Counts by which protocol the request has come.
+    #[inline]
+    fn count_protocol(&self, exchange: &RequestExchange, context: &mut EngineContext) {
+        let Some(request) = &exchange.request else { return };
+        let version = match (&self.protocol, request.head.version) {
+            (Protocol::Http1(_), Version::Http10) => ProtocolVersion::Http10,
+            (Protocol::Http1(_), _) => ProtocolVersion::Http11,
+            (Protocol::Http2(_), _) => ProtocolVersion::Http2,
+            (Protocol::Gateway(_) | Protocol::Fastcgi(_), _) => ProtocolVersion::Gateway,
+        };
+        let is_https = request.is_https();
+        // What most speak is what is left of all exchanges.
+        if version != ProtocolVersion::Http11 || is_https {
+            context.metrics.add_protocol(RequestProtocol::of(version, is_https));
+        }
+    }
+
+    /// The connection is another worker's now, with the request that it may have.
+    pub(crate) fn leave_to_another(&mut self, context: &mut EngineContext) {
+        if let Some(exchange) = self.exchange.take() {
+            self.forget_request(&exchange, context);
         }
     }
 

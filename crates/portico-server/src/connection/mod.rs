@@ -451,6 +451,7 @@ impl Connection {
             }
         }
         self.end_exchange(context);
+        self.note_failed_handshake(context);
     }
 
     /// Whether a response has begun and its client cannot know yet whether it has all of it.

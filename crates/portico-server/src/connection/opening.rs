@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use portico_metrics::Handshake;
+use portico_net::Transport;
 use portico_proto::{Peer, ProxyAddresses, ProxyClient};
 
 use super::timeout::next_deadline;
@@ -29,6 +31,11 @@ impl Connection {
             socket.is_opening = false;
             self.due = Some(next_deadline(&socket.transport, context));
             if let Some(tls) = socket.transport.tls_client().cloned() {
+                context.metrics.add_handshake(Handshake::Done(if tls.protocol == "TLSv1.3" {
+                    13
+                } else {
+                    12
+                }));
                 self.client = Arc::new(Client { tls: Some(tls), ..self.client_again() });
             }
             if self.has_agreed_on_http2() {
@@ -36,6 +43,13 @@ impl Connection {
             }
         }
         false
+    }
+
+    /// The connection ends: counts a handshake that was begun and has not been done.
+    pub(super) fn note_failed_handshake(&mut self, context: &mut EngineContext) {
+        if self.carrier.transport().is_some_and(Transport::has_broken_handshake) {
+            context.metrics.add_handshake(Handshake::Failed);
+        }
     }
 
     /// The client by what a header of the PROXY protocol says of it.

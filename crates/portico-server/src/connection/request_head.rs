@@ -1,13 +1,16 @@
 //! The head of a request: who has sent it, whether it is refused, and what becomes of it before its body comes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use portico_metrics::Histogram;
 use portico_proto::{Framing, RequestHead};
 
 use super::exchange::RequestExchange;
-use super::{Connection, Decision, EngineContext, Step};
+use super::{Connection, Decision, EngineContext, Step, nanos};
 use crate::client::{Client, RequestContext};
 use crate::forwarded::{Forwarded, ForwardedRefusal};
+use crate::request_start::upstream_wait;
 
 /// What has been established about the sender of one request.
 #[derive(Debug, Default)]
@@ -34,7 +37,7 @@ impl Connection {
         let (framing, expects_continue) = (head.framing, head.expect_continue);
         let refusal = judged.as_ref().err().copied();
         let sender = judged.unwrap_or_default();
-        self.begin_exchange(head, head_bytes, sender);
+        self.begin_exchange(head, head_bytes, sender, context);
         if let Some(refusal) = refusal {
             return self.refuse(400, refusal.sentence(), context);
         }
@@ -73,7 +76,13 @@ impl Connection {
 
     /// The request with this head, which takes `head_bytes` of memory, begins.
     #[inline]
-    fn begin_exchange(&mut self, head: Box<RequestHead>, head_bytes: u32, sender: Sender) {
+    fn begin_exchange(
+        &mut self,
+        head: Box<RequestHead>,
+        head_bytes: u32,
+        sender: Sender,
+        context: &mut EngineContext,
+    ) {
         let Sender { trusted, forwarded } = sender;
         let request = RequestContext {
             head,
@@ -90,6 +99,7 @@ impl Connection {
             exchange.handover_count = moved.handover_count;
             exchange.moments.arrived = Some(moved.arrived);
         }
+        context.metrics.begin_request(exchange.method);
         self.exchange = Some(Box::new(exchange));
     }
 
@@ -101,7 +111,7 @@ impl Connection {
         context: &mut EngineContext,
     ) -> Result<Sender, ForwardedRefusal> {
         if head.is_gateway() {
-            return self.judge_gateway(head, context);
+            return self.judge_gateway(head, context).inspect(|sender| note_upstream(head, sender, context));
         }
         let Client { peer, trusted, .. } = *self.client;
         let judgement = context.policy.evaluate(trusted, head, &mut context.heard);
@@ -115,6 +125,18 @@ impl Connection {
         if judgement.forwarded_ignored {
             context.reports.ignored_forwarded(peer);
         }
-        Ok(Sender { trusted, forwarded: judgement.forwarded })
+        let sender = Sender { trusted, forwarded: judgement.forwarded };
+        note_upstream(head, &sender, context);
+        Ok(sender)
+    }
+}
+
+/// Counts how long a request has been with those in front of this server, if that is said and believed.
+fn note_upstream(head: &RequestHead, sender: &Sender, context: &mut EngineContext) {
+    if sender.trusted {
+        let moment = context.moment();
+        if let Some(wait) = upstream_wait(head, Duration::new(moment.second, moment.nanos)) {
+            context.metrics.record(Histogram::UpstreamDuration, nanos(wait));
+        }
     }
 }

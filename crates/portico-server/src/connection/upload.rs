@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_config::StreamRequestBody;
+use portico_metrics::Histogram;
 use portico_proto::{ErrorKind, Framing, Part};
 
 use super::exchange::RequestExchange;
-use super::{Connection, Deadline, EngineContext, Phase, Step};
+use super::{Connection, Deadline, EngineContext, Phase, Step, nanos};
 use crate::body::{Body, BodyPipe, MemoryRoom, PipeEnd, Spool};
 
 /// A request body on its way in.
@@ -20,6 +21,8 @@ pub(super) struct Upload {
     bytes_max: u64,
     /// Bytes beyond these that have come of a frame which is not whole.
     arriving: u32,
+    /// When the request's head had come.
+    begun: Instant,
     /// When the peer began to send, put off by the time for which it could not.
     started: Instant,
     /// Since when the application has had more than it reads: the peer is not at fault.
@@ -126,6 +129,7 @@ impl Connection {
             received: 0,
             bytes_max,
             arriving: 0,
+            begun: context.now,
             started: context.now,
             paused: None,
             expected: expects_continue,
@@ -211,6 +215,10 @@ impl Connection {
 
     pub(super) fn handle_end(&mut self, context: &mut EngineContext) -> Step {
         let exchange = self.exchange_or_new();
+        if let Some(upload) = &exchange.upload {
+            let taken = context.now.saturating_duration_since(upload.begun);
+            context.metrics.record(Histogram::BodyDuration, nanos(taken));
+        }
         match exchange.upload.take().map(|upload| upload.sink) {
             // The call is waiting or running already; its body is whole now.
             Some(Sink::Pipe(pipe)) => {

@@ -152,6 +152,7 @@ impl Engine {
     /// Gives `connection` its place, and has it work on what has come; `None` if it has ended.
     pub(super) fn add_connection(&mut self, mut connection: Connection) -> Option<ConnectionId> {
         let id = self.table.reserve();
+        self.count_connections();
         self.context.working = id;
         // Most clients have sent their request by now. What is read before the socket is watched makes no event.
         let step = match connection.is_opening() {
@@ -227,6 +228,7 @@ impl Engine {
                 let Some(transport) = self.context.wrap_transport(transport, peer, &server) else {
                     return true;
                 };
+                self.context.metrics.add(Counter::Accepts, 1);
                 let newest = self.admit(transport, peer, server);
                 !scarce || self.make_room("they are nearly used up", newest)
             }

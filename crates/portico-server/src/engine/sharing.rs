@@ -16,13 +16,14 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use portico_log::Occurrences;
-use portico_metrics::Counter;
+use portico_metrics::{Counter, Gauge};
 use portico_net::{Interest, Reactor, Transport};
 
 use super::accept::{HANDOVER, LISTENER};
 use super::{Engine, earlier};
 use crate::connection::{Connection, ConnectionId};
 use crate::handover::{BYTES_MAX, Dispatch, HandoverQueue, Load, MESSAGE_BYTES_MAX, Sharing};
+use crate::queue::Ticket;
 
 /// The state of an engine as one of several workers: what it shares, and what it has last told the others.
 #[derive(Debug)]
@@ -148,8 +149,11 @@ impl Engine {
         }
     }
 
-    /// Tells the siblings what has changed since they were told last.
+    /// Tells the siblings, and whoever reads the metrics, what has changed since they were told last.
     pub(crate) fn tell_load(&mut self) {
+        if !self.queue.is_empty() || self.told_waiting {
+            self.tell_waiting();
+        }
         let ending = self.is_ending();
         let Some(member) = &mut self.member else { return };
         if self.queue.len() > member.free_threads() && !ending && member.pass_at.is_none() {
@@ -167,8 +171,6 @@ impl Engine {
             busy: member.calls as u32,
             // Requests that wait have the first claim to the threads.
             idle: if ending { 0 } else { member.free_threads().saturating_sub(queued) as u32 },
-            queued: queued as u32,
-            connections: (self.table.len() - self.streams) as u32,
             waiting_since,
         };
         if member.published != Some(load) {
@@ -183,6 +185,20 @@ impl Engine {
         let ticket = self.queue.iter().find(|ticket| self.waits(*ticket))?;
         let waited = self.table.get(ticket.id)?.waited(self.context.now);
         self.context.now.checked_sub(waited)
+    }
+
+    /// Tells whoever reads the metrics how many requests wait, and since when.
+    fn tell_waiting(&mut self) {
+        let metrics = self.context.metrics;
+        self.told_waiting = !self.queue.is_empty();
+        metrics.set(Gauge::QueueLength, self.queue.len() as u64);
+        metrics.set(Gauge::QueueSince, self.longest_wait().map_or(0, |since| self.machine_nanos(since)));
+    }
+
+    /// Since when the request waits that has waited longest, as far as the next of each round tell.
+    fn longest_wait(&self) -> Option<Instant> {
+        let waiting = self.queue.firsts().filter(|ticket| self.waits(*ticket));
+        waiting.filter_map(|ticket: Ticket| self.table.get(ticket.id)?.arrived()).min()
     }
 
     /// Does what is due towards the siblings.
@@ -272,7 +288,7 @@ impl Engine {
     /// Sends connection `id` off if that is possible; it is no longer ours then.
     fn send(&mut self, queue: HandoverQueue, id: ConnectionId) -> SendOutcome {
         let Some(member) = &self.member else { return SendOutcome::Stays };
-        let Some(connection) = self.table.take(id) else { return SendOutcome::Stays };
+        let Some(mut connection) = self.table.take(id) else { return SendOutcome::Stays };
         let sent = {
             let listener = self.accepting.number_of(&connection.client().listener);
             let pieces = match queue {
@@ -306,10 +322,12 @@ impl Engine {
             self.context.reports.unwatched("a connection that was handed over", &error);
         }
         // Here it counts for nobody any more.
+        connection.leave_to_another(&mut self.context);
         self.forget_memory(id, &connection);
         self.forget_client(&connection);
         drop(connection);
         self.table.release(id);
+        self.count_connections();
         SendOutcome::Gone
     }
 
@@ -487,7 +505,7 @@ impl Engine {
         }
     }
 
-    fn waits(&self, ticket: crate::queue::Ticket) -> bool {
+    fn waits(&self, ticket: Ticket) -> bool {
         self.table.awaits_thread(ticket.id, ticket.served)
     }
 }

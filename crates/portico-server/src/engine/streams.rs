@@ -105,6 +105,7 @@ impl Engine {
         };
         let mut session = Box::new(session);
         self.streams += 1;
+        self.context.metrics.add_streams(1, 1);
         self.table.move_held(id.index, place.index);
         self.settle(id, connection, Step::Keep);
         let watched = match (session.watched(), session.socket()) {
@@ -126,6 +127,7 @@ impl Engine {
         let place = self.table.reserve();
         let connection = Connection::carried(session, id, number, stream);
         session.add_stream(number, place);
+        self.context.metrics.add_streams(1, i64::from(session.streams_len() == 1));
         self.streams += 1;
         self.table.put_back(place, Box::new(connection));
         let refusals = self.context.ledger.refusals();
@@ -153,6 +155,7 @@ impl Engine {
     pub(super) fn note_end(&mut self, connection: &Connection) {
         if let Some((session, number)) = connection.session() {
             self.streams -= 1;
+            self.context.metrics.add_streams(-1, 0);
             let answered = connection.served() > 0;
             self.worked.push(Worked { session, ended: Some(Ended { number, answered }) });
         }
@@ -206,6 +209,7 @@ impl Engine {
 
     /// Takes what has been noted of the streams of `connection`, whose id is `id`.
     fn forget_ended(&mut self, id: ConnectionId, connection: &mut Connection) {
+        let had_streams = connection.streams_len() > 0;
         self.worked.retain(|worked| {
             if worked.session != id {
                 return true;
@@ -215,10 +219,16 @@ impl Engine {
             }
             false
         });
+        if had_streams && connection.streams_len() == 0 {
+            self.context.metrics.add_streams(0, -1);
+        }
     }
 
     /// The session of `connection` has ended, and its streams with it.
     pub(super) fn close_streams(&mut self, connection: &mut Connection) {
+        if connection.streams_len() > 0 {
+            self.context.metrics.add_streams(0, -1);
+        }
         for id in connection.take_streams() {
             if let Some(mut stream) = self.table.take(id) {
                 stream.leave_stream();

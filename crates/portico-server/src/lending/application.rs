@@ -1,7 +1,8 @@
 //! The seam: what the engine hands to an application and what it asks of one.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
 
 use portico_log::RequestId;
 use portico_proto::RequestHead;
@@ -29,6 +30,13 @@ pub trait Application: Send + Sync + 'static {
         false
     }
 
+    /// Where the time of the calling thread's calls is counted; asked once, when the thread begins. Bit 0 is set
+    /// by the application while a call runs, and taken back by the lending, which adds the call's nanoseconds to
+    /// the other bits. Of a call that was given up it does neither.
+    fn busy_word(&self) -> Option<&'static AtomicU64> {
+        None
+    }
+
     /// As [`Application::blocking`], for a wait for the client within a call: `wait` may run on another thread,
     /// while the calling one does other work of the application's.
     fn await_client(&self, wait: Box<dyn FnOnce() + Send>) {
@@ -51,6 +59,18 @@ pub struct Request {
     pub queued_nanos: u64,
     /// When the thread began with it.
     pub begun: Instant,
+    /// How long the thread has then waited for the interpreter; `None` where it has not let go of it, or that
+    /// was not measured.
+    pub interpreter_wait: Option<InterpreterWait>,
+}
+
+/// A wait for the interpreter that was measured.
+#[derive(Clone, Copy, Debug)]
+pub struct InterpreterWait {
+    /// How long it was.
+    pub wait: Duration,
+    /// For how many it stands.
+    pub weight: u64,
 }
 
 impl Request {

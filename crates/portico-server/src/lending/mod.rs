@@ -30,7 +30,7 @@ mod standby;
 mod waits;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -43,13 +43,13 @@ use portico_net::{Events, Reactor};
 
 use crate::connection::{
     ConnectionId, Flow, MemoryGauge, Poster, Recording, RequestKey, ResponsePart, ResponseRules,
-    ResponseSpool, Room, Routes, WaitEnd,
+    ResponseSpool, Room, Routes, WaitEnd, nanos,
 };
 use crate::engine::{Call, Engine, POLL_INTERVAL, Writing};
 use crate::handover::Sharing;
 use crate::health::Health;
 use crate::spool::{SpoolError, Spools};
-pub use application::{Application, Request};
+pub use application::{Application, InterpreterWait, Request};
 use call_duration::CallDurationAverage;
 use message::EngineMessage;
 use poller::ReactorPoller;
@@ -76,10 +76,14 @@ pub struct Lending {
 
 static FAILED_CALLS: Occurrences = Occurrences::new();
 
+/// Where no call runs beside it, one of so many waits for the interpreter is measured.
+const LONE_WAITS: u64 = 8;
+
 /// A call for which the engine has been lent.
 struct Begun {
     call: Call,
     at: Instant,
+    interpreter_wait: Option<InterpreterWait>,
 }
 
 /// Takes results of work that is done off the engine to whoever has it. Those that come after the end go nowhere.
@@ -94,6 +98,15 @@ fn poster(lending: Weak<Lending>) -> Poster {
 
 /// The call was given up meanwhile, and the thread with it.
 struct GivenUp;
+
+/// A call has ended, of which [`Application::busy_word`] says that it runs.
+#[inline]
+fn end_busy(word: &AtomicU64, nanos: u64) {
+    let before = word.load(Ordering::Relaxed);
+    if before & 1 == 1 {
+        word.store((before >> 1).wrapping_add(nanos) << 1, Ordering::Release);
+    }
+}
 
 impl Lending {
     /// An engine that has `application` called by the threads that will [`run`](Lending::run_thread), and accepts
@@ -146,6 +159,7 @@ impl Lending {
         let mut events = Events::new();
         let mut engine = None;
         let active_call = self.active_calls.take();
+        let (busy, mut turns, mut weight) = (self.application.busy_word(), 0, 0);
         while !self.is_stopped() {
             let (mut call, mut looked) = (None, false);
             // With nobody else in a call the thread works on as it is while it finds work. Else it lets go of the
@@ -159,8 +173,9 @@ impl Lending {
             if call.is_none() {
                 self.application.blocking(&mut || {
                     call = self.await_call(engine.take(), looked, &mut events);
+                    weight = self.interpreter_weight(&mut turns);
                     if let Some(begun) = &mut call
-                        && self.call_durations.waits()
+                        && weight > 0
                     {
                         begun.at = Instant::now();
                     }
@@ -168,13 +183,18 @@ impl Lending {
                 if let Some(begun) = &mut call {
                     // Waiting for the interpreter is not part of the call.
                     let wanted = std::mem::replace(&mut begun.at, Instant::now());
+                    let wait = match weight {
+                        0 => Duration::ZERO,
+                        _ => begun.at.saturating_duration_since(wanted),
+                    };
+                    begun.interpreter_wait = (weight > 0).then_some(InterpreterWait { wait, weight });
                     if self.call_durations.waits() {
-                        self.call_durations.record_interpreter(begun.at.saturating_duration_since(wanted));
+                        self.call_durations.record_interpreter(wait);
                     }
                 }
             }
             if let Some(begun) = call {
-                engine = match self.run_call(begun, &active_call) {
+                engine = match self.run_call(begun, &active_call, busy) {
                     Ok(engine) => engine,
                     Err(GivenUp) => return,
                 };
@@ -185,6 +205,18 @@ impl Lending {
             self.exchange.lay_to_rest(engine);
         }
         self.exchange.thread_states().wake_all(&self.poller());
+    }
+
+    /// For how many waits for the interpreter the next one stands, if it is measured at all, which takes a look
+    /// at the clock: each where calls run beside each other, else one of several. `turns` are those of the
+    /// thread.
+    #[inline]
+    fn interpreter_weight(&self, turns: &mut u64) -> u64 {
+        if self.exchange.thread_states().calls() > 1 || self.call_durations.waits() {
+            return 1;
+        }
+        *turns += 1;
+        if turns.is_multiple_of(LONE_WAITS) { LONE_WAITS } else { 0 }
     }
 
     /// Whether the engine has stopped; threads that are not in a call end then.
@@ -275,7 +307,7 @@ impl Lending {
         let at = engine.now();
         self.exchange.thread_states().begin_call();
         self.lend(engine);
-        Begun { call, at }
+        Begun { call, at, interpreter_wait: None }
     }
 
     /// Does what is due; `false` if the engine has stopped.
@@ -286,12 +318,11 @@ impl Lending {
         !engine.is_stopped()
     }
 
-    /// Tells the engine of a worker that is one of several how many threads are in calls; whether it is one.
-    fn tell_calls(&self, engine: &mut Engine) -> bool {
+    /// Tells the engine of a worker that is one of several how many threads are in calls.
+    fn tell_calls(&self, engine: &mut Engine) {
         if self.sharing.is_some() {
             engine.set_calls(self.exchange.thread_states().calls(), self.call_durations.is_long());
         }
-        self.sharing.is_some()
     }
 
     fn take_call(self: &Arc<Self>, engine: &mut Engine) -> Option<Call> {
@@ -350,11 +381,12 @@ impl Lending {
         self: &Arc<Self>,
         begun: Begun,
         active_call: &ActiveCall,
+        busy: Option<&AtomicU64>,
     ) -> Result<Option<Box<Engine>>, GivenUp> {
-        let Begun { call, at } = begun;
+        let Begun { call, at, interpreter_wait } = begun;
         let Call { key, context, id, body, queued_nanos, share } = call;
         let rules = ResponseRules::of(&context);
-        let request = Request { key, context, id, body, queued_nanos, begun: at };
+        let request = Request { key, context, id, body, queued_nanos, begun: at, interpreter_wait };
         let responder = Responder::new(Arc::clone(self), key, share, rules);
         active_call.begin(key.call);
         let sample = self.call_durations.begin();
@@ -370,6 +402,9 @@ impl Lending {
         self.exchange.thread_states().end_call();
         let now = Instant::now();
         let wall = now.saturating_duration_since(at);
+        if let Some(busy) = busy {
+            end_busy(busy, nanos(wall));
+        }
         self.call_durations.record(wall, sample, || self.application.computes_in_parallel());
         let mut engine = self.exchange.take();
         match &mut engine {
@@ -407,9 +442,8 @@ impl Lending {
 
     /// Lays the engine into the slot; gives it back if a message has come meanwhile. The siblings are told first.
     fn release(&self, mut engine: Box<Engine>) -> Option<Box<Engine>> {
-        if self.tell_calls(&mut engine) {
-            engine.tell_load();
-        }
+        self.tell_calls(&mut engine);
+        engine.tell_load();
         self.release_untold(engine)
     }
 

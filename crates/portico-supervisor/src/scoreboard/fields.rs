@@ -37,6 +37,12 @@ pub enum SupervisorField {
     Superseded,
     /// 1 if another supervisor serves until this one does.
     TakesOver,
+    /// Words before these.
+    LimitsFrom,
+    /// Words of a thread's record.
+    ThreadWords,
+    /// The version of Portico, 16 bits for each of its three numbers.
+    Version,
 }
 
 /// The progress of the server between start and end, as `portico status` shows it.

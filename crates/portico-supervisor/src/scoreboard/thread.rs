@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use portico_config::Config;
 
+use super::thread_totals::{TOTAL_WORDS, ThreadTotals};
+
 /// One thread's record on the scoreboard: what it is at and which request it answers. A reader may meet it half
 /// written, which the sequence number shows.
 #[derive(Clone, Copy, Debug)]
@@ -126,11 +128,19 @@ const TARGET_WORDS: usize = 32;
 const TEXT_AT: usize = ThreadField::TargetBytes as usize + 1;
 /// The sequence number of the call that is to be cancelled. Others write it, and nothing depends on it but that.
 const CANCEL_AT: usize = TEXT_AT + METHOD_WORDS + TARGET_WORDS;
-pub(super) const THREAD_WORDS: usize = CANCEL_AT + 1;
+const TOTALS_AT: usize = CANCEL_AT + 1;
+/// Whole cache lines, so that threads do not write into each other's.
+pub(super) const THREAD_WORDS: usize = (TOTALS_AT + TOTAL_WORDS).next_multiple_of(8);
 
-impl ThreadRecord<'_> {
+impl<'a> ThreadRecord<'a> {
     fn word(&self, field: ThreadField) -> &AtomicU64 {
         &self.0[field as usize]
+    }
+
+    /// What it counts for ever.
+    #[inline]
+    pub fn totals(self) -> ThreadTotals<'a> {
+        ThreadTotals(&self.0[TOTALS_AT..TOTALS_AT + TOTAL_WORDS])
     }
 
     /// The thread tells who it is, once: the kernel's id and Python's.
@@ -167,9 +177,9 @@ impl ThreadRecord<'_> {
                 set(ThreadField::PeerLow, peer.to_bits() as u64);
             }
         }
-        let (method, target) = self.0[TEXT_AT..].split_at(METHOD_WORDS);
+        let (method, target) = self.0[TEXT_AT..CANCEL_AT].split_at(METHOD_WORDS);
         set(ThreadField::MethodBytes, store_text(method, note.method));
-        set(ThreadField::TargetBytes, store_text(&target[..TARGET_WORDS], note.target));
+        set(ThreadField::TargetBytes, store_text(target, note.target));
         set(ThreadField::StateMachine, ThreadState::Running as u64);
         self.word(ThreadField::Sequence).store(sequence + 2, Ordering::Release);
         sequence + 2
@@ -214,7 +224,7 @@ impl ThreadRecord<'_> {
     /// Sets it to zero, for the thread of another worker, which goes on with the sequence numbers.
     pub(super) fn begin_worker(self) {
         let sequence = self.sequence();
-        self.0.iter().for_each(|word| word.store(0, Ordering::Release));
+        self.0[..TOTALS_AT].iter().for_each(|word| word.store(0, Ordering::Release));
         // Odd where its thread has died while it wrote.
         self.word(ThreadField::Sequence).store(sequence.wrapping_add(sequence % 2), Ordering::Release);
     }
@@ -238,12 +248,12 @@ impl ThreadRecord<'_> {
             6 => Some(Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)).to_canonical()),
             _ => None,
         };
-        let (method, target) = self.0[TEXT_AT..].split_at(METHOD_WORDS);
+        let (method, target) = self.0[TEXT_AT..CANCEL_AT].split_at(METHOD_WORDS);
         let running = Running {
             sequence,
             state,
             method: load_text(method, get(ThreadField::MethodBytes)),
-            target: load_text(&target[..TARGET_WORDS], get(ThreadField::TargetBytes)),
+            target: load_text(target, get(ThreadField::TargetBytes)),
             peer,
             begun_nanos: get(ThreadField::BegunNanos),
             progress_nanos: get(ThreadField::ProgressNanos),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use log::Level;
+use portico_metrics::StartReason;
 
 /// A name for a process that holds before its process id is known. No two living ones share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,6 +103,8 @@ pub(crate) enum Action {
         slot: u32,
         /// Its generation. With preload that template forks it.
         generation: u32,
+        /// What makes it necessary.
+        reason: StartReason,
     },
     /// Tell the worker to end, others are left.
     Retire {

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use log::Level;
+use portico_metrics::StartReason;
 
 use super::{Action, Child, KILL_GRACE, ProcessStage, ProcessState, ServicePhase, StateMachine};
 
@@ -69,12 +70,34 @@ impl StateMachine {
     fn start_missing(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let there = self.count(ProcessStage::Ready) + self.count(ProcessStage::Starting);
         let goal = self.wanted() + u32::from(self.replacing.is_some());
+        if there >= goal {
+            self.vacancies = 0;
+        }
         for _ in 0..self.worker_backoff.allowed(goal.saturating_sub(there), now) {
             let free = (0..self.plan.slots).find(|slot| !self.processes.contains_key(&Child::Worker(*slot)));
             let (Some(slot), Some(generation)) = (free, self.source()) else { return };
             let failures = self.worker_backoff.take(now);
             self.insert(Child::Worker(slot), generation, failures, now);
-            actions.push(Action::StartWorker { slot, generation });
+            let reason = self.start_reason(generation);
+            actions.push(Action::StartWorker { slot, generation, reason });
+        }
+    }
+
+    /// What makes a further worker of this generation necessary.
+    fn start_reason(&mut self, generation: u32) -> StartReason {
+        if self.phase == ServicePhase::Booting {
+            return StartReason::Boot;
+        }
+        if self.vacancies > 0 {
+            self.vacancies -= 1;
+            return StartReason::Death;
+        }
+        match self.replacing {
+            _ if self.reload.as_ref().is_some_and(|reload| reload.generation == generation) => {
+                StartReason::Reload
+            }
+            Some(_) => StartReason::Replace,
+            None => StartReason::Scale,
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use portico_metrics::StartReason;
+
 use super::{Action, Child, ProcessPlan, StateMachine, SupervisorEvent};
 
 mod simulation;
@@ -9,6 +11,8 @@ mod simulation;
 struct Story {
     state: StateMachine,
     now: Instant,
+    /// Why workers have been started.
+    reasons: Vec<StartReason>,
 }
 
 impl Story {
@@ -42,7 +46,7 @@ impl Story {
             drain_delay: Duration::from_secs(5),
             development: false,
         };
-        let mut story = Self { state: StateMachine::new(plan), now: Instant::now() };
+        let mut story = Self { state: StateMachine::new(plan), now: Instant::now(), reasons: Vec::new() };
         story.tell(SupervisorEvent::Tick);
         story
     }
@@ -52,7 +56,17 @@ impl Story {
         let mut actions = Vec::new();
         self.state.handle(event, self.now, &mut actions);
         actions.retain(|action| !matches!(action, Action::Log(..)));
+        for action in &mut actions {
+            if let Action::StartWorker { reason, .. } = action {
+                self.reasons.push(std::mem::take(reason));
+            }
+        }
         actions
+    }
+
+    /// Why workers have been started since this was asked last.
+    fn reasons(&mut self) -> Vec<StartReason> {
+        std::mem::take(&mut self.reasons)
     }
 
     fn after(&mut self, seconds: f64) -> Vec<Action> {
@@ -74,7 +88,7 @@ fn changed(slot: u32) -> SupervisorEvent {
 }
 
 fn start(slot: u32, generation: u32) -> Action {
-    Action::StartWorker { slot, generation }
+    Action::StartWorker { slot, generation, reason: StartReason::default() }
 }
 
 fn retire(slot: u32, why: &str) -> Action {
@@ -212,6 +226,36 @@ fn a_worker_that_has_lived_for_a_while_is_succeeded_at_once() {
         story.after(1.5);
         assert_eq!(story.exited(0, 137), [start(0, 0)]);
         story.ready(0);
+    }
+}
+
+#[test]
+fn it_is_told_why_a_worker_is_started() {
+    for preload in [false, true] {
+        let mut story = Story::serving(2, preload);
+        assert_eq!(story.reasons(), [StartReason::Boot, StartReason::Boot]);
+        story.after(600.0);
+        story.tell(SupervisorEvent::Grow);
+        assert_eq!(story.reasons(), [StartReason::Scale]);
+        story.ready(2);
+        story.tell(SupervisorEvent::Replace { slot: 1, reason: "memory".into() });
+        assert_eq!(story.reasons(), [StartReason::Replace]);
+        story.ready(3);
+        story.exited(1, 0);
+        story.exited(0, 139);
+        assert_eq!(story.reasons(), [StartReason::Death]);
+        story.ready(0);
+        story.after(600.0);
+        story.tell(SupervisorEvent::Stalled(2));
+        assert_eq!(story.reasons(), [StartReason::Death]);
+    }
+    for mut story in [Story::serving(2, false), Story::developing(2)] {
+        story.reasons();
+        story.tell(SupervisorEvent::Reload);
+        story.ready(2);
+        story.ready(3);
+        story.exited(0, 0);
+        assert_eq!(story.reasons(), [StartReason::Reload, StartReason::Reload]);
     }
 }
 

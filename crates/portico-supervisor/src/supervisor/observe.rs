@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use log::Level;
-use portico_metrics::Counter;
+use portico_metrics::{CountedExchange, Method};
 use rustix::process::{Pid, Signal, WaitStatus};
 
 use super::Supervisor;
@@ -14,6 +14,9 @@ use crate::report;
 use crate::scoreboard::{EventKind, SlotField, SlotState, ThreadState, now_nanos};
 use crate::state::ENDED_BY_SIGNAL;
 use crate::state::{Child, SupervisorEvent};
+
+/// The access log's reason for requests that have died with their worker.
+const WORKER_DIED: &str = "worker_died";
 
 /// How the names of configuration files end that `--reload` watches. Of others that do so none is imported.
 const CONFIGURATION_END: &str = ".toml";
@@ -116,13 +119,13 @@ impl Supervisor {
     /// The process id of a process is known.
     pub(super) fn note_started(&mut self, child: Child) {
         let Some(process) = self.processes.get(&child) else { return };
-        let pid = process.pid_number();
+        let (pid, reason) = (process.pid_number(), process.start_reason);
         match child {
             Child::Worker(slot) => {
                 if let Some(row) = self.scoreboard.slot(slot) {
                     row.set(SlotField::Pid, u64::from(pid));
                 }
-                self.scoreboard.metrics().add(Counter::WorkerStarts, 1);
+                self.scoreboard.metrics().add_worker_start(reason);
                 log::log!(self.routine(), "Booting worker with pid: {pid} (slot {slot})");
                 self.note_worker_event(EventKind::Start, child, |pid| format!("worker {pid} starts"));
                 self.host.started(slot, pid);
@@ -181,6 +184,7 @@ impl Supervisor {
             }
         }
         if let Some(slot) = slot_of(child).and_then(|slot| self.scoreboard.slot(slot)) {
+            slot.end_calls(now_nanos());
             slot.set(SlotField::State, SlotState::Empty as u64);
             slot.set(SlotField::Pid, 0);
             self.host.worker_ended();
@@ -218,13 +222,15 @@ impl Supervisor {
             let text = format!("worker {pid} has ended{why}");
             self.scoreboard.events().note(EventKind::Exit, Some(slot), Some(pid), &text);
         } else {
-            let death = report::death(slot, pid, status, process.sent, &self.scoreboard, oom_kills());
+            let oom_kills = oom_kills();
+            let death = report::death(slot, pid, status, process.sent, &self.scoreboard, oom_kills);
             log::error!("{death}");
             // Its first line, less what gunicorn says: the others are its requests, with what clients have sent.
             let line = death.lines().next().unwrap_or_default();
             let text = line.find("worker ").map_or(line, |from| &line[from..]).trim_end_matches(':');
             self.scoreboard.events().note(EventKind::Death, Some(slot), Some(pid), text);
-            self.scoreboard.metrics().add(Counter::WorkerDeaths, 1);
+            let reason = report::death_reason(process.ready, status, process.sent, oom_kills);
+            self.scoreboard.metrics().add_worker_death(reason);
         }
         self.tell_lost_requests(slot, pid);
     }
@@ -242,6 +248,12 @@ impl Supervisor {
                 && u128::from(now.saturating_sub(running.progress_nanos)) >= timeout.as_nanos();
             let (status, took_nanos) =
                 (if late { 504 } else { 502 }, now.saturating_sub(running.begun_nanos));
+            let (method, whole) =
+                (Method::of(&running.method), running.queued_nanos.saturating_add(took_nanos));
+            let call = Some((took_nanos, 0));
+            let ended = CountedExchange { method, code: status, whole, call };
+            self.scoreboard.metrics().record_exchange(&ended);
+            self.scoreboard.metrics().add_ended(WORKER_DIED);
             self.host.lost_request(&InterruptedRequest { running: &running, slot, pid, status, took_nanos });
         }
     }

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use portico_config::Preload;
-use portico_metrics::ReloadResult;
+use portico_metrics::{Gauge, ReloadResult};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -29,7 +30,10 @@ impl Supervisor {
             Action::StartTemplate { generation } => {
                 return self.fork_child(Child::Template(generation), generation, fork);
             }
-            Action::StartWorker { slot, generation } => return self.start_worker(slot, generation, fork),
+            Action::StartWorker { slot, generation, reason } => {
+                self.start_reason = reason;
+                return self.start_worker(slot, generation, fork);
+            }
             Action::Retire { slot, why } => {
                 let child = Child::Worker(slot);
                 self.dismiss(child, &ControlCommand::Retire(self.config.graceful_timeout));
@@ -88,7 +92,7 @@ impl Supervisor {
         let stacks = file.as_fd().try_clone_to_owned()?;
         template.control.send(&ControlCommand::Fork { slot, generation, control, stacks })?;
         let child = Child::Worker(slot);
-        self.processes.insert(child, ChildProcess::new(child, None, ours, file));
+        self.processes.insert(child, ChildProcess::new(child, None, ours, file, self.start_reason));
         Ok(())
     }
 
@@ -113,7 +117,8 @@ impl Supervisor {
             }
             Ok((control, _, stacks, Forked::Parent(pid))) => {
                 let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-                self.processes.insert(child, ChildProcess::new(child, pid, control, stacks));
+                self.processes
+                    .insert(child, ChildProcess::new(child, pid, control, stacks, self.start_reason));
                 self.note_started(child);
                 None
             }
@@ -234,6 +239,10 @@ impl Supervisor {
             EventKind::Reload,
             if failed { "the reload failed: the old code goes on serving" } else { "the new code serves" },
         );
+        if !failed {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.scoreboard.metrics().set(Gauge::LastReload, now.as_secs());
+        }
         if self.scoreboard.state() == SupervisorState::Serving {
             self.notify(Notifier::ready);
         }

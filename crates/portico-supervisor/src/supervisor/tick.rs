@@ -10,7 +10,7 @@ use portico_metrics::{Gauge, Histogram, ThreadUse, octave_counts};
 
 use super::Supervisor;
 use crate::autoscale::{Autoscaler, LoadSample, WaitCounts};
-use crate::backlog::{ListenOverflows, listen_overflows};
+use crate::backlog::{ListenOverflows, OWN_NETSTAT, listen_overflows};
 use crate::health::{longest_wait, queue_health};
 use crate::memory::MemoryGroup;
 use crate::notify::Notifier;
@@ -42,7 +42,7 @@ impl TickState {
             autoscaler: (min < max).then(|| Autoscaler::new(min, max, config.threads)),
             waits: BTreeMap::new(),
             watchdog_next: None,
-            overflows: listen_overflows(Path::new("/")).map(ListenOverflows::since),
+            overflows: listen_overflows(Path::new(OWN_NETSTAT)).map(ListenOverflows::since),
         }
     }
 
@@ -80,7 +80,7 @@ impl Supervisor {
         }
         self.ticks.next = now + INTERVAL;
         self.reap(); // Also what no signal has told.
-        self.host.tick(self.scoreboard.metrics());
+        self.host.tick(&self.scoreboard);
         self.ticks.oom_kills = self.ticks.memory_group.as_ref().and_then(MemoryGroup::oom_kills);
         self.check_heartbeats();
         self.check_queues();
@@ -89,7 +89,7 @@ impl Supervisor {
         let waiting = ready.map(|(_, slot)| slot.metrics().gauge(Gauge::QueueLength));
         self.host.waiting(waiting.fold(0, u64::saturating_add));
         if let Some(overflows) = &mut self.ticks.overflows
-            && let Some(count) = listen_overflows(Path::new("/"))
+            && let Some(count) = listen_overflows(Path::new(OWN_NETSTAT))
             && let Some(message) = overflows.tick(count, now)
         {
             log::warn!("{message}");

@@ -283,7 +283,7 @@ pub(super) const ORDERS: &[Order] = &[
         folder: "portico-server/src",
         rows: &[
             &["blocking_work", "health", "heap", "limits", "spool"],
-            &["body", "forwarded"],
+            &["body", "forwarded", "request_start"],
             &["client", "handover"],
             &["connection"],
             &["queue"],
@@ -299,10 +299,10 @@ pub(super) const ORDERS: &[Order] = &[
     Order {
         folder: "portico-supervisor/src",
         rows: &[
-            &["descriptors", "interpreter"],
+            &["descriptors", "interpreter", "listen_queues"],
             &["backlog", "control", "memory", "scoreboard", "signals", "stacks_file", "state", "upgrade"],
             &["settings_file", "stacks"],
-            &["autoscale", "capacity", "fork", "health", "notify", "pidfile", "process", "report"],
+            &["autoscale", "capacity", "fork", "health", "notify", "pidfile", "process", "reading", "report"],
             &["host"],
             &["supervisor"],
         ],

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use portico_insight::ReadTime;
-use portico_metrics::{Gauge, Histogram, Method};
+use portico_metrics::{CountedExchange, Gauge, Histogram, Method};
 use portico_supervisor::{
     Note, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, ThreadState,
 };
@@ -54,11 +54,19 @@ fn read(board: &Scoreboard) -> (Snapshot, ServerRates) {
     let before = Snapshot::read(board, at(11_991));
     for (number, slot) in board.slots() {
         for _ in 0..200 * (number + 1) {
-            slot.metrics().record_exchange(Method::of(b"GET"), 200, 7_100_000);
+            slot.metrics().record_exchange(&CountedExchange::without_call(
+                Method::of(b"GET"),
+                200,
+                7_100_000,
+            ));
             slot.metrics().record(Histogram::QueueDuration, 30_000);
         }
     }
-    board.slot(0).unwrap().metrics().record_exchange(Method::of(b"GET"), 500, 900_000_000);
+    board.slot(0).unwrap().metrics().record_exchange(&CountedExchange::without_call(
+        Method::of(b"GET"),
+        500,
+        900_000_000,
+    ));
     let after = Snapshot::read(board, at(12_001));
     let rates = ServerRates::between(&before, &after).unwrap();
     (after, rates)

@@ -55,6 +55,7 @@ fn the_second_request_sees_nothing_of_the_first() {
     let RequestExchange {
         request: _,
         head_bytes: _,
+        method: _,
         upload: None,
         body: None,
         routed: None,

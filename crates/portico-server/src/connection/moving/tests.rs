@@ -85,8 +85,8 @@ fn exchange_facts(exchange: &RequestExchange) -> Vec<(&'static str, String)> {
     let mut facts = tell_fields!(
         exchange,
         RequestExchange {
-            request, head_bytes, upload, id, outcome, flow, backlog, lent, is_last, is_cut, is_work_over, call,
-            routed,
+            request, head_bytes, method, upload, id, outcome, flow, backlog, lent, is_last, is_cut, call,
+            is_work_over, routed,
         },
         {
             // Told below in another form.

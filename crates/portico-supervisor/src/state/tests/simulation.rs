@@ -104,7 +104,7 @@ impl World {
     fn perform(&mut self, action: &Action) {
         match *action {
             Action::StartTemplate { generation } => self.start(Child::Template(generation)),
-            Action::StartWorker { slot, generation } => {
+            Action::StartWorker { slot, generation, .. } => {
                 if self.state.plan.preload {
                     let template = self.living.get(&Child::Template(generation));
                     assert_eq!(template, Some(&Life::Ready), "forked by a template that is not ready");
