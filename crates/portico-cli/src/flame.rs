@@ -17,12 +17,12 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Profile {
     /// By their frames, the request's tag first and the innermost last.
-    stacks: BTreeMap<Vec<Frame>, Spent>,
+    stacks: BTreeMap<Vec<ProfileFrame>, Spent>,
 }
 
 /// A function at a line of its file; or a tag or a note, which have no file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Frame {
+pub(crate) struct ProfileFrame {
     function: Arc<str>,
     file: Arc<str>,
     line: u32,
@@ -51,15 +51,16 @@ impl Profile {
     /// Adds what a worker has told: keys, microseconds and samples, in the order in which they were written. What
     /// is no such key is left out.
     pub(crate) fn read(&mut self, entries: impl IntoIterator<Item = (Vec<u8>, u64, u64)>) {
-        let mut frames: Vec<Frame> = Vec::new();
+        let mut frames: Vec<ProfileFrame> = Vec::new();
         for (key, micros, samples) in entries {
             match key.split_first() {
-                Some((b'T', text)) => frames.push(Frame::note(&String::from_utf8_lossy(text))),
-                Some((b'F', text)) => frames.push(Frame::parse(&String::from_utf8_lossy(text))),
+                Some((b'T', text)) => frames.push(ProfileFrame::note(&String::from_utf8_lossy(text))),
+                Some((b'F', text)) => frames.push(ProfileFrame::parse(&String::from_utf8_lossy(text))),
                 Some((b'S', numbers)) => {
                     let number = |bytes: &[u8; 4]| frames.get(u32::from_le_bytes(*bytes) as usize).cloned();
                     let (numbers, _) = numbers.as_chunks::<4>();
-                    let mut stack: Vec<Frame> = numbers.iter().take(DEPTH_MAX).filter_map(number).collect();
+                    let mut stack: Vec<ProfileFrame> =
+                        numbers.iter().take(DEPTH_MAX).filter_map(number).collect();
                     let starts = stack.iter().skip(1).take_while(|frame| frame.starts_thread()).count();
                     stack.drain(1.min(stack.len())..1.min(stack.len()) + starts);
                     if !stack.is_empty() && micros > 0 {
@@ -71,7 +72,7 @@ impl Profile {
         }
     }
 
-    fn add(&mut self, stack: Vec<Frame>, spent: Spent) {
+    fn add(&mut self, stack: Vec<ProfileFrame>, spent: Spent) {
         let all = self.stacks.entry(stack).or_default();
         all.micros = all.micros.saturating_add(spent.micros);
         all.samples = all.samples.saturating_add(spent.samples);
@@ -88,7 +89,7 @@ impl Profile {
     }
 }
 
-impl Frame {
+impl ProfileFrame {
     fn note(text: &str) -> Self {
         Self { function: clean(text), file: Arc::default(), line: 0 }
     }
@@ -176,8 +177,8 @@ pub(crate) mod testing {
         let mut profile = Profile::default();
         for (text, micros) in stacks {
             let frame = |text: &str| match text.split(' ').collect::<Vec<_>>()[..] {
-                [function, file, line] => Frame::parse(&format!("{function}\0{file}\0{line}")),
-                _ => Frame::note(text),
+                [function, file, line] => ProfileFrame::parse(&format!("{function}\0{file}\0{line}")),
+                _ => ProfileFrame::note(text),
             };
             profile.add(text.split(';').map(frame).collect(), Spent { micros: *micros, samples: 1 });
         }
@@ -209,7 +210,8 @@ mod tests {
         read.read(first);
         read.read(other);
         assert_eq!(read.micros(), 751);
-        let both = read.stacks.get(&vec![Frame::note("GET /"), Frame::parse("view\0app.py\x007")]);
+        let both =
+            read.stacks.get(&vec![ProfileFrame::note("GET /"), ProfileFrame::parse("view\0app.py\x007")]);
         assert_eq!(both, Some(&Spent { micros: 750, samples: 7 }));
     }
 
@@ -226,7 +228,7 @@ mod tests {
         keys.push((stack(&[0, 1, 2, 3, 4, 3]), 5, 1));
         keys.push((stack(&[0]), 5, 1));
         read.read(keys);
-        let labels: Vec<String> = read.stacks.keys().flatten().map(Frame::label).collect();
+        let labels: Vec<String> = read.stacks.keys().flatten().map(ProfileFrame::label).collect();
         let run = "Thread.run (threading.py:1)";
         assert_eq!(labels, ["GET /", "GET /", "app (app.py:1)", run], "one that the application calls stays");
     }
@@ -251,7 +253,7 @@ mod tests {
 
     #[test]
     fn text_is_cleaned_where_it_is_read() {
-        let frame = Frame::parse("a\x1b[31m\u{202e}b\n\0c\rd\x001");
+        let frame = ProfileFrame::parse("a\x1b[31m\u{202e}b\n\0c\rd\x001");
         assert_eq!((&*frame.function, &*frame.file), ("a\u{fffd}[31m\u{fffd}b\u{fffd}", "c\u{fffd}d"));
     }
 
@@ -264,7 +266,7 @@ mod tests {
             ("/usr/lib/python3.12/json/decoder.py", "json/decoder.py", true),
             ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap>", true),
         ] {
-            let frame = Frame::parse(&format!("f\0{file}\x001"));
+            let frame = ProfileFrame::parse(&format!("f\0{file}\x001"));
             assert_eq!((frame.short_file(), frame.is_library()), (short, is_library), "{file}");
         }
     }

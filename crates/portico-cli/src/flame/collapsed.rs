@@ -30,9 +30,9 @@ mod tests {
 
     #[test]
     fn what_a_client_writes_adds_no_frame_and_no_line() {
-        use super::super::{Frame, Spent};
+        use super::super::{ProfileFrame, Spent};
         let mut evil = profile(&[]);
-        evil.add(vec![Frame::note("GET /;x 5\n;y")], Spent { micros: 1, samples: 1 });
+        evil.add(vec![ProfileFrame::note("GET /;x 5\n;y")], Spent { micros: 1, samples: 1 });
         assert_eq!(evil.collapsed(), "GET /:x 5\u{fffd}:y 1\n");
     }
 }

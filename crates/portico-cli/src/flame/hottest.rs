@@ -3,13 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
-use super::{Frame, Profile, percent, seconds};
+use super::{Profile, ProfileFrame, percent, seconds};
 use crate::table::{TextTable, cut};
 
 /// A line of code, or a note in the place of one.
 #[derive(Debug)]
 pub(super) struct HotLine<'a> {
-    pub(super) frame: &'a Frame,
+    pub(super) frame: &'a ProfileFrame,
     /// Microseconds in the line itself.
     pub(super) own: u64,
     /// Microseconds in it and what it called.
@@ -25,7 +25,7 @@ const WIDTH: usize = 100;
 impl Profile {
     /// Lines by the time in themselves. A line that calls itself counts once for each stack.
     pub(super) fn hottest(&self) -> Vec<HotLine<'_>> {
-        let mut lines: HashMap<&Frame, (u64, u64)> = HashMap::new();
+        let mut lines: HashMap<&ProfileFrame, (u64, u64)> = HashMap::new();
         for (stack, spent) in &self.stacks {
             let mut seen = HashSet::new();
             for frame in stack.iter().skip(1).filter(|frame| seen.insert(*frame)) {
@@ -57,14 +57,14 @@ impl Profile {
                 cut(&place(frame), WIDTH),
             ]);
         }
-        let mut tags: HashMap<&Frame, u64> = HashMap::new();
+        let mut tags: HashMap<&ProfileFrame, u64> = HashMap::new();
         for (stack, spent) in &self.stacks {
             if let Some(tag) = stack.first() {
                 let micros = tags.entry(tag).or_default();
                 *micros = micros.saturating_add(spent.micros);
             }
         }
-        let mut tags: Vec<(&Frame, u64)> = tags.into_iter().collect();
+        let mut tags: Vec<(&ProfileFrame, u64)> = tags.into_iter().collect();
         tags.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
         let mut requests = TextTable::new(&["TIME", "", "REQUEST"], &[true, true, false]);
         for (tag, micros) in tags.iter().take(ROWS_MAX) {
@@ -77,7 +77,7 @@ impl Profile {
 }
 
 /// `file:line function`, or the note.
-fn place(frame: &Frame) -> String {
+fn place(frame: &ProfileFrame) -> String {
     match frame.is_note() {
         true => frame.function.to_string(),
         false => format!("{}:{} {}", frame.short_file(), frame.line, frame.function),

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use serde_json::{Value as Json, json};
 
-use super::{About, Frame, Profile};
+use super::{About, Profile, ProfileFrame};
 
 impl Profile {
     /// The file's text.
     pub(crate) fn speedscope(&self, about: &About) -> String {
-        let mut numbers: HashMap<&Frame, usize> = HashMap::new();
+        let mut numbers: HashMap<&ProfileFrame, usize> = HashMap::new();
         let mut frames: Vec<Json> = Vec::new();
         let (mut samples, mut weights) = (Vec::new(), Vec::new());
         for (stack, spent) in &self.stacks {
@@ -44,7 +44,7 @@ impl Profile {
     }
 }
 
-fn json_of(frame: &Frame) -> Json {
+fn json_of(frame: &ProfileFrame) -> Json {
     match frame.is_note() {
         true => json!({ "name": &*frame.function }),
         // Lines are counted from 1 there.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::hottest::HotLine;
-use super::{About, Frame, Profile, Spent, percent, seconds};
+use super::{About, Profile, ProfileFrame, Spent, percent, seconds};
 
 /// A function in its place below others, with the time in it and in what it called.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ struct Node<'a> {
     own: u64,
     /// The time by lines.
     lines: BTreeMap<u32, u64>,
-    below: BTreeMap<(&'a str, &'a str), (&'a Frame, Node<'a>)>,
+    below: BTreeMap<(&'a str, &'a str), (&'a ProfileFrame, Node<'a>)>,
 }
 
 /// A picture that is being drawn.
@@ -104,7 +104,7 @@ impl Profile {
 }
 
 impl<'a> Node<'a> {
-    fn add(&mut self, stack: &'a [Frame], spent: Spent) {
+    fn add(&mut self, stack: &'a [ProfileFrame], spent: Spent) {
         self.total = self.total.saturating_add(spent.micros);
         let Some((first, rest)) = stack.split_first() else {
             self.own = self.own.saturating_add(spent.micros);
@@ -118,7 +118,7 @@ impl<'a> Node<'a> {
     }
 
     /// What was called, the longest first.
-    fn sorted(&self) -> Vec<(&'a Frame, &Node<'a>)> {
+    fn sorted(&self) -> Vec<(&'a ProfileFrame, &Node<'a>)> {
         let mut below: Vec<_> = self.below.values().map(|(frame, node)| (*frame, node)).collect();
         below.sort_by(|a, b| b.1.total.cmp(&a.1.total).then_with(|| a.0.cmp(b.0)));
         below
@@ -193,7 +193,7 @@ impl Drawing {
         lowest.max(if node.below.is_empty() { place.y } else { place.y + BOX_ROW })
     }
 
-    fn push_frame(&mut self, frame: &Frame, node: &Node<'_>, place: Place, width: f64) {
+    fn push_frame(&mut self, frame: &ProfileFrame, node: &Node<'_>, place: Place, width: f64) {
         let (share, total) = (percent(node.total, self.all), seconds(node.total));
         let class = class_of(frame, place.y);
         if frame.is_note() {
@@ -249,7 +249,7 @@ impl Drawing {
 }
 
 /// The colour of a box: by whose code it is, and the shade tells neighbours apart.
-fn class_of(frame: &Frame, y: usize) -> &'static str {
+fn class_of(frame: &ProfileFrame, y: usize) -> &'static str {
     const APPLICATION: [&str; 5] = ["a0", "a1", "a2", "a3", "a4"];
     const LIBRARY: [&str; 4] = ["l0", "l1", "l2", "l3"];
     let shade = frame

@@ -51,7 +51,7 @@ pub(crate) const PROMETHEUS_SLOTS: Setting = Setting {
     value: ValueType::Switch { given: true, set: |config, on| config.telemetry.prometheus_slots = on },
     default: "false",
     area: Area::Logging,
-    help: "Keep the application's prometheus_client metrics by slot, so that counters outlive workers",
+    help: "Keep prometheus_client's metrics by slot, so that counters outlive workers",
     details: "Without PROMETHEUS_MULTIPROC_DIR they are in shared memory, and `portico metrics` prints them \
         summed over the workers, also while no thread gets on. With it, prometheus_client's files are named \
         by slot and not by process id: their number stays the same, whatever becomes of workers. Done before \
