@@ -405,13 +405,13 @@ def test_the_access_log_divides_the_path_as_the_application_got_it(serve, tmp_pa
     (tmp_path / "several.py").write_text(APPLICATIONS)
     (tmp_path / "portico.toml").write_text(ROUTES)
     told = ("--access-logfile", "-", "--access-logformat", "<%({SCRIPT_NAME}e)s|%(U)s>")
-    server = serve(None, "--root-path", "/root", *told, cwd=tmp_path)
+    server = serve(None, "--root-path", "/base", *told, cwd=tmp_path)
     with server.connect() as client:
         for path, line in [
-            ("/root/shop/a", "</root/shop|/a>"),
-            ("/root/shop/deep/down/x", "</root/shop/deep/down|/x>"),
-            ("/root/b", "</root|/b>"),
-            ("/root/shop", "</root/shop|>"),
+            ("/base/shop/a", "</base/shop|/a>"),
+            ("/base/shop/deep/down/x", "</base/shop/deep/down|/x>"),
+            ("/base/b", "</base|/b>"),
+            ("/base/shop", "</base/shop|>"),
         ]:
             response = client.request("GET", path)
             got = json.loads(response.body)

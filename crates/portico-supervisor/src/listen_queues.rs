@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 
 /// One listener's queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ListenQueue {
+pub(crate) struct KernelQueue {
     /// The address that it listens on.
     pub(crate) listener: String,
     /// Connections that wait.
@@ -44,7 +44,7 @@ const UNIX_BYTES: usize = 16;
 
 /// The queues of all listeners that process `pid` has open and that are in this process' network namespace; those
 /// that share an address as one. Empty where the kernel does not tell.
-pub(crate) fn listen_queues(pid: u32) -> Vec<ListenQueue> {
+pub(crate) fn listen_queues(pid: u32) -> Vec<KernelQueue> {
     let inodes = socket_inodes(pid);
     let mut queues: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     for family in [AddressFamily::INET, AddressFamily::INET6, AddressFamily::UNIX] {
@@ -57,7 +57,7 @@ pub(crate) fn listen_queues(pid: u32) -> Vec<ListenQueue> {
             }
         }
     }
-    let queue = |(listener, (length, limit))| ListenQueue { listener, length, limit };
+    let queue = |(listener, (length, limit))| KernelQueue { listener, length, limit };
     queues.into_iter().map(queue).collect()
 }
 
@@ -70,7 +70,7 @@ fn socket_inodes(pid: u32) -> HashSet<u64> {
 }
 
 /// All listening sockets of a family, by their inodes.
-fn listening(family: AddressFamily) -> io::Result<Vec<(u64, ListenQueue)>> {
+fn listening(family: AddressFamily) -> io::Result<Vec<(u64, KernelQueue)>> {
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(SOCK_DIAG))?;
     set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
     let is_unix = family == AddressFamily::UNIX;
@@ -105,7 +105,7 @@ fn request(family: u8, is_unix: bool) -> Vec<u8> {
 }
 
 /// Takes in what the kernel has answered; `false` if that was the last of it.
-fn read_messages(mut bytes: &[u8], is_unix: bool, found: &mut Vec<(u64, ListenQueue)>) -> bool {
+fn read_messages(mut bytes: &[u8], is_unix: bool, found: &mut Vec<(u64, KernelQueue)>) -> bool {
     while let (Some(length), Some(kind)) = (u32_at(bytes, 0), u16_at(bytes, 4)) {
         let length = length as usize;
         let Some(body) = bytes.get(HEADER_BYTES..length) else { return false };
@@ -120,7 +120,7 @@ fn read_messages(mut bytes: &[u8], is_unix: bool, found: &mut Vec<(u64, ListenQu
 }
 
 /// `struct inet_diag_msg`
-fn inet_queue(body: &[u8]) -> Option<(u64, ListenQueue)> {
+fn inet_queue(body: &[u8]) -> Option<(u64, KernelQueue)> {
     let body = body.get(..INET_BYTES)?;
     let port = u16::from_be_bytes([body[4], body[5]]);
     let address: [u8; 16] = body[8..24].try_into().ok()?;
@@ -129,12 +129,12 @@ fn inet_queue(body: &[u8]) -> Option<(u64, ListenQueue)> {
         false => IpAddr::V6(Ipv6Addr::from(address)),
     };
     let listener = SocketAddr::new(address, port).to_string();
-    let queue = ListenQueue { listener, length: u32_at(body, 56)?.into(), limit: u32_at(body, 60)?.into() };
+    let queue = KernelQueue { listener, length: u32_at(body, 56)?.into(), limit: u32_at(body, 60)?.into() };
     Some((u32_at(body, 68)?.into(), queue))
 }
 
 /// `struct unix_diag_msg`, and its attributes.
-fn unix_queue(body: &[u8]) -> Option<(u64, ListenQueue)> {
+fn unix_queue(body: &[u8]) -> Option<(u64, KernelQueue)> {
     let inode = u32_at(body, 4)?;
     let (mut name, mut queue) = (None, None);
     let mut rest = body.get(UNIX_BYTES..)?;
@@ -154,7 +154,7 @@ fn unix_queue(body: &[u8]) -> Option<(u64, ListenQueue)> {
         None => format!("unix:{name}"),
     };
     let (length, limit) = queue?;
-    Some((inode.into(), ListenQueue { listener, length: length.into(), limit: limit.into() }))
+    Some((inode.into(), KernelQueue { listener, length: length.into(), limit: limit.into() }))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -174,7 +174,7 @@ mod tests {
 
     use super::*;
 
-    fn queue_of(listener: &str) -> Option<ListenQueue> {
+    fn queue_of(listener: &str) -> Option<KernelQueue> {
         listen_queues(std::process::id()).into_iter().find(|queue| queue.listener == listener)
     }
 
@@ -186,7 +186,7 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
             let name = address.to_string();
-            assert_eq!(queue_of(&name), Some(ListenQueue { listener: name.clone(), length: 3, limit: 9 }));
+            assert_eq!(queue_of(&name), Some(KernelQueue { listener: name.clone(), length: 3, limit: 9 }));
             drop((listener.accept().unwrap(), clients));
             assert_eq!(queue_of(&name).unwrap().length, 2);
         }
@@ -196,7 +196,7 @@ mod tests {
         listen(&listener, 5).unwrap();
         let client = UnixStream::connect(&path).unwrap();
         let name = format!("unix:{}", path.display());
-        assert_eq!(queue_of(&name), Some(ListenQueue { listener: name.clone(), length: 1, limit: 5 }));
+        assert_eq!(queue_of(&name), Some(KernelQueue { listener: name.clone(), length: 1, limit: 5 }));
         drop((client, listener));
         assert_eq!(queue_of(&name), None);
     }

@@ -8,6 +8,7 @@ use pyo3::types::PyDict;
 use rustix::fs::{Access, access};
 
 use portico_config::{Config, LogTarget, Resolved};
+use portico_files::Owner;
 use portico_os::Folder;
 use portico_worker::{WorkerSetup, no_upload_folder};
 
@@ -67,16 +68,7 @@ pub(crate) fn check(py: Python<'_>, resolved: &Resolved, start: Option<&Folder>)
         Ok(router) => found.right.extend(portico_cli::route_warnings(&router, config)),
         Err(error) => found.wrong.push(error),
     }
-    if let Some(class) = &config.python_logging.class {
-        add_supervisors_folders(py, config, folder.path(), workers)?;
-        let settings = PyDict::new(py);
-        settings.set_item("logger_class", class)?;
-        let settings = py.import("types")?.getattr("SimpleNamespace")?.call((), Some(&settings))?;
-        let found_class = py.import("portico._logs")?.call_method1("logger_class", (settings,));
-        found
-            .wrong
-            .extend(found_class.err().map(|error| text_of(py, &error, "logger_class cannot be imported")));
-    }
+    found.wrong.extend(wrong_logger_class(py, config, folder.path(), workers)?);
     // As in a worker: it is not root that imports the application.
     if let Some(Err(error)) = identity.map(|identity| identity.take(py)) {
         found.wrong.push(format!("a worker cannot become its user: {}", one_line(py, &error)));
@@ -104,6 +96,22 @@ pub(crate) fn check(py: Python<'_>, resolved: &Resolved, start: Option<&Folder>)
         found.right.push("The configuration is good".to_owned());
     }
     Ok(found)
+}
+
+/// What is wrong with `logger_class`, where one is named.
+fn wrong_logger_class(
+    py: Python<'_>,
+    config: &Config,
+    folder: &Path,
+    workers: Option<Owner>,
+) -> PyResult<Option<String>> {
+    let Some(class) = &config.python_logging.class else { return Ok(None) };
+    add_supervisors_folders(py, config, folder, workers)?;
+    let settings = PyDict::new(py);
+    settings.set_item("logger_class", class)?;
+    let settings = py.import("types")?.getattr("SimpleNamespace")?.call((), Some(&settings))?;
+    let found = py.import("portico._logs")?.call_method1("logger_class", (settings,));
+    Ok(found.err().map(|error| text_of(py, &error, "logger_class cannot be imported")))
 }
 
 /// What is wrong with the files and folders that the settings name. None is made.

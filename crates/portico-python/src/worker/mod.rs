@@ -25,6 +25,7 @@ mod monitor;
 mod mounts;
 mod orders;
 mod paste;
+mod recording;
 mod sampler;
 mod serving;
 mod signals;

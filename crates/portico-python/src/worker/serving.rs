@@ -7,18 +7,16 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portico_log::{AccessLog, LineConstants, Occurrences, Outputs};
+use portico_log::{AccessLog, Occurrences};
 use portico_net::Listener;
 use pyo3::prelude::*;
 
 use log::Level;
 use portico_config::Config;
-use portico_metrics::Metrics;
 use portico_server::{Application, Lending, Recording, Routes, SharedLimits};
-use portico_supervisor::{Report, StacksFile, now_nanos};
+use portico_supervisor::{Report, StacksFile};
 use portico_worker::{
-    Inbox, LEAVING, SlotHandle, Wake, WorkerSetup, counted, crippled_message, end_crippled, logging, opening,
-    telemetry, warm_up,
+    Inbox, LEAVING, SlotHandle, Wake, WorkerSetup, counted, crippled_message, end_crippled, logging, warm_up,
 };
 
 use super::app::{LoadError, Loaded};
@@ -29,6 +27,7 @@ use super::greenlets::Greenlets;
 use super::listening::Listening;
 use super::monitor::Monitor;
 use super::orders::Orders;
+use super::recording::begin_recording;
 use super::signals::{Signals, ignore_at_end};
 use super::source::{Source, find};
 use super::start_error::{StartError, system};
@@ -36,7 +35,7 @@ use super::static_folders;
 use super::threads::Threads;
 use super::watch::{self, Stuck, Watching, close};
 use crate::after_response::AfterResponse;
-use crate::conf::{access_observer, reopen_loggers};
+use crate::conf::reopen_loggers;
 use crate::error::{one_line, traceback};
 use crate::fork::{exit_now, flush_output};
 use crate::gateway::{Gateway, Replace};
@@ -552,44 +551,4 @@ fn catch_signals(
         vital.add("the control socket", context.control());
     }
     Ok(())
-}
-
-/// Where this worker counts and logs from now on.
-fn begin_recording(
-    py: Python<'_>,
-    setup: &WorkerSetup,
-    context: Option<&WorkerContext>,
-    place: &SlotHandle,
-) -> Result<Recording, StartError> {
-    let metrics = place.metrics();
-    logging::count_in(metrics);
-    let access_log = open_access_log(py, setup, context, metrics)?;
-    let tracer = telemetry::tracer(&setup.config, metrics);
-    let tracer = tracer.map_err(|error| system("sending traces (--otlp)", &error))?;
-    let (ended, origin) = (Some(place.ended_requests()), (Instant::now(), now_nanos()));
-    Ok(Recording { access_log, tracer, metrics, ended, origin })
-}
-
-fn open_access_log(
-    py: Python<'_>,
-    setup: &WorkerSetup,
-    context: Option<&WorkerContext>,
-    metrics: Metrics<'static>,
-) -> Result<Option<AccessLog>, StartError> {
-    let config = &setup.config;
-    let worker = context.and_then(WorkerContext::hooked);
-    let outputs = telemetry::outputs(setup, worker.and_then(|worker| access_observer(py, worker)));
-    if outputs.are_none() {
-        return Ok(None);
-    }
-    let outputs = Outputs { metrics: Some(metrics), ..outputs };
-    let facts = LineConstants {
-        pid: std::process::id(),
-        slot: context.map(WorkerContext::slot),
-        root_path: config.root_path.clone(),
-        own_traces: config.telemetry.traces.is_some(),
-    };
-    let doing = config.access_log.as_ref().map(|target| opening("access log", target));
-    let opened = AccessLog::open(outputs, &config.access_log_format, facts);
-    opened.map(Some).map_err(|error| system(&doing.unwrap_or("starting the log's thread".to_owned()), &error))
 }

@@ -164,20 +164,25 @@ const FASTCGI_REQUESTS_MAX: usize = 1024;
 /// Bytes read at once.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
+/// What a peer may send.
+fn limits(config: &Config) -> Limits {
+    Limits {
+        request_line_bytes_max: config.request_line_bytes_max,
+        fields_max: config.fields_max,
+        field_bytes_max: config.field_bytes_max,
+        head_bytes_max: config.head_bytes_max,
+        // Routes with a lower one are asked once the request has one: see `upload`.
+        body_bytes_max: config.body_bytes_max_of_all(),
+        chunk_line_bytes_max: config.chunk_line_bytes_max,
+    }
+}
+
 impl EngineContext {
     /// The context of an engine that starts at `now`.
     pub(crate) fn new(config: Arc<Config>, recording: Recording, now: Instant) -> Self {
         let Recording { access_log, tracer, metrics, ended, origin: _ } = recording;
         let slow_nanos = if ended.is_some() { nanos(slow_after(&config)) } else { u64::MAX };
-        let limits = Limits {
-            request_line_bytes_max: config.request_line_bytes_max,
-            fields_max: config.fields_max,
-            field_bytes_max: config.field_bytes_max,
-            head_bytes_max: config.head_bytes_max,
-            // Routes with a lower one are asked once the request has one: see `upload`.
-            body_bytes_max: config.body_bytes_max_of_all(),
-            chunk_line_bytes_max: config.chunk_line_bytes_max,
-        };
+        let limits = limits(&config);
         let http2 = http2::Settings {
             concurrent_streams_max: config.http2.concurrent_streams_max,
             window_bytes: config.http2.window_bytes,

@@ -361,7 +361,7 @@ pub(super) const ORDERS: &[Order] = &[
             &["listening", "memory_use", "mounts", "sampler", "switching", "threads", "turning"],
             &["inspections"],
             &["context", "identity", "start", "watch"],
-            &["configuration", "development", "orders"],
+            &["configuration", "development", "orders", "recording"],
             &["host", "source"],
             &["check", "serving", "template"],
             &["alone", "tree"],
