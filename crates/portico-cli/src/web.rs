@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use portico_config::PageOrder;
-use portico_insight::{ReadTime, Snapshot};
+use portico_insight::Snapshot;
 use portico_supervisor::{Scoreboard, SettingsFile, SlotField, SupervisorField};
 use portico_web::{Done, GroupedStacks, PageAction, PageServer, ShownServer};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -106,7 +106,7 @@ fn sleep(time: Duration) -> Result<(), Infallible> {
 
 impl ShownServer for AttachedServer {
     fn snapshot(&self) -> Snapshot {
-        Snapshot::read(&self.board, ReadTime::now())
+        Snapshot::of_running(&self.board)
     }
 
     fn stacks(&self) -> Result<GroupedStacks, String> {

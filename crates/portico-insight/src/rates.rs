@@ -84,10 +84,7 @@ impl QuantileSeconds {
 
 fn busy_ratio(before: &Snapshot, after: &Snapshot, seconds: f64) -> Option<f64> {
     let threads = after.threads();
-    let busy = match (before.busy_seconds_total, after.busy_seconds_total) {
-        (Some(before), Some(after)) => (after - before) / seconds,
-        _ => after.busy() as f64,
-    };
+    let busy = (after.busy_seconds_total - before.busy_seconds_total) / seconds;
     (threads > 0).then(|| (busy / threads as f64).clamp(0.0, 1.0))
 }
 
@@ -167,18 +164,14 @@ mod tests {
         assert_eq!(ServerRates::between(&before, &read(&board, 111)).unwrap().busy_ratio, Some(0.0));
         let (method, target) = (&b"GET"[..], &b"/"[..]);
         let note = Note { method, target, peer: None, begun_nanos: 1, queued_nanos: 0, route_timeout: None };
-        board.slot(0).unwrap().thread(0).unwrap().begin(&note);
-        let mut after = read(&board, 120);
-        assert_eq!(ServerRates::between(&before, &after).unwrap().busy_ratio, Some(0.25));
-        let measured = Snapshot { busy_seconds_total: Some(7.0), ..before.clone() };
-        after.busy_seconds_total = Some(37.0);
-        assert_eq!(
-            ServerRates::between(&measured, &after).unwrap().busy_ratio,
-            Some(0.75),
-            "30 s of 4 x 10 s"
-        );
+        let thread = board.slot(0).unwrap().thread(0).unwrap();
+        thread.begin(&note);
+        thread.totals().begin_call();
+        let (before, mut after) = (read(&board, 110), read(&board, 120));
+        let ratio = ServerRates::between(&before, &after).unwrap().busy_ratio;
+        assert_eq!(ratio, Some(0.25), "10 s of 4 x 10 s");
         after.slots.clear();
-        assert_eq!(ServerRates::between(&measured, &after).unwrap().busy_ratio, None);
+        assert_eq!(ServerRates::between(&before, &after).unwrap().busy_ratio, None);
     }
 
     #[test]

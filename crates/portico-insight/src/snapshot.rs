@@ -8,8 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use portico_metrics::{Buckets, Counter, Gauge, Histogram, ReloadResult};
 use portico_supervisor::{
-    Interpreter, Running, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, ThreadRecord,
-    ThreadState, WorkerSlot, now_nanos, thread_name,
+    Interpreter, KernelQueue, Running, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState,
+    ThreadRecord, ThreadState, WorkerSlot, busy_nanos, kernel_queues, now_nanos, thread_name,
 };
 use serde::Serialize;
 
@@ -67,8 +67,8 @@ pub struct Snapshot {
     pub latency: Durations,
     /// How long complete requests have waited for a thread.
     pub queue_wait: Durations,
-    /// Time that threads have spent in calls; `None` where that is not measured.
-    pub busy_seconds_total: Option<f64>,
+    /// Time that threads have spent in calls.
+    pub busy_seconds_total: f64,
     /// Requests that wait for a thread.
     pub queue: QueueFacts,
     /// Connections that the kernel has established and no worker has accepted.
@@ -124,6 +124,13 @@ pub struct ListenQueue {
     pub length: u64,
     /// How many there may be.
     pub limit: u64,
+}
+
+impl From<KernelQueue> for ListenQueue {
+    fn from(queue: KernelQueue) -> Self {
+        let KernelQueue { listener, length, limit } = queue;
+        Self { listener, length, limit }
+    }
 }
 
 /// A slot with its worker.
@@ -242,7 +249,7 @@ impl Snapshot {
             responses,
             latency: Durations::of(&latency),
             queue_wait: Durations::of(&queue_waits(board)),
-            busy_seconds_total: None,
+            busy_seconds_total: seconds(busy_nanos(board, now.nanos)),
             queue: QueueFacts {
                 length: slots.iter().fold(0, |sum, slot| slot.queued.saturating_add(sum)),
                 oldest_seconds: oldest_wait(board, now.nanos),
@@ -253,6 +260,13 @@ impl Snapshot {
             events: history::events(board),
             recent: history::recent(board),
         }
+    }
+
+    /// What stands on `board` at this moment, and how many connections wait in the kernel to be accepted, which takes
+    /// longer to find out.
+    pub fn of_running(board: &Scoreboard) -> Self {
+        let backlog = kernel_queues(board).into_iter().map(ListenQueue::from).collect();
+        Self { backlog, ..Self::read(board, ReadTime::now()) }
     }
 
     /// Threads that run calls, of all workers.
@@ -268,7 +282,7 @@ impl Snapshot {
 
 /// How long the request has waited that waits for a thread longest.
 fn oldest_wait(board: &Scoreboard, now: u64) -> Option<f64> {
-    let since = occupied(board).map(|(_, slot)| slot.get(SlotField::WaitingSinceNanos));
+    let since = occupied(board).map(|(_, slot)| slot.metrics().gauge(Gauge::QueueSince));
     since.filter(|since| *since > 0).min().map(|since| seconds(now.saturating_sub(since)))
 }
 
@@ -490,7 +504,7 @@ mod tests {
             "uptime_seconds": 60.0, "generation": 1, "python": null, "workers_wanted": 2,
             "threads_per_worker": 3, "reload": {"under_way": false, "succeeded": 0, "failed": 0},
             "requests_total": 2, "responses": {"1xx": 0, "2xx": 2, "3xx": 0, "4xx": 0, "5xx": 0},
-            "busy_seconds_total": null, "queue": {"length": 0, "oldest_seconds": null}, "backlog": [],
+            "busy_seconds_total": 0.0, "queue": {"length": 0, "oldest_seconds": null}, "backlog": [],
             "slots": [slot(0, json!(1.0), 0, json!(4096)), slot(1, Json::Null, 1, Json::Null)],
             "requests": [request], "events": [], "recent": [],
         });
@@ -514,7 +528,7 @@ mod tests {
         let board = board();
         assert_eq!(read(&board).queue.oldest_seconds, None);
         for (slot, since) in [(0, 158), (1, 151), (2, 100)] {
-            board.slot(slot).unwrap().set(SlotField::WaitingSinceNanos, since * SECOND);
+            board.slot(slot).unwrap().metrics().set(Gauge::QueueSince, since * SECOND);
         }
         assert_eq!(read(&board).queue.oldest_seconds, Some(9.0), "the third slot has no worker");
     }

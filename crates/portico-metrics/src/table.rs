@@ -190,7 +190,7 @@ table! {
     CertificateExpiry = {
         name: "portico_tls_certificate_not_after_seconds",
         unit: Unit::Seconds,
-        labels: &[Label::open("name", "the first name in the certificate")],
+        labels: &[Label::open("name", "the end of the path of the certificate's file")],
         statsd: &[StatsdName { name: "portico.certificate.days", form: StatsdForm::Gauge, by_label: false }],
     };
     /// Which Portico this is, and what runs the application.

@@ -28,9 +28,6 @@ pub struct Load {
     pub busy: u32,
     /// Threads that could take a request now.
     pub idle: u32,
-    /// When the request was complete that has waited longest for a thread, where that is watched
-    /// (`--ready-max-wait`) and one waits.
-    pub waiting_since: Option<Instant>,
 }
 
 /// The other workers, as this one sees them.

@@ -132,7 +132,7 @@ pub fn startup(board: &Scoreboard, application: &str, now: u64) -> Vec<HealthCon
 pub(crate) fn longest_wait(board: &Scoreboard, now: u64) -> Duration {
     let ready = board.slots().filter(|(_, slot)| is_ready(*slot));
     let since =
-        ready.map(|(_, slot)| slot.get(SlotField::WaitingSinceNanos)).filter(|since| *since != 0).min();
+        ready.map(|(_, slot)| slot.metrics().gauge(Gauge::QueueSince)).filter(|since| *since != 0).min();
     since.map_or(Duration::ZERO, |since| Duration::from_nanos(now.saturating_sub(since)))
 }
 
@@ -287,7 +287,7 @@ mod tests {
             [(0, SlotState::Ready, 198), (1, SlotState::Ready, 0), (2, SlotState::Retiring, 150)]
         {
             worker(&board, number, state, 200);
-            board.slot(number).unwrap().set(SlotField::WaitingSinceNanos, since * SECOND);
+            board.slot(number).unwrap().metrics().set(Gauge::QueueSince, since * SECOND);
         }
         assert_eq!(longest_wait(&board, 200 * SECOND), Duration::from_secs(2));
         board.set(SupervisorField::QueueHealth, QueueHealth::Late as u64);

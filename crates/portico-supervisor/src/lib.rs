@@ -37,9 +37,10 @@ pub use descriptors::parent_of;
 pub use fork::{ChildContext, Fork, Forked};
 pub use host::{Host, InterruptedRequest, ProcessRole, ReloadError};
 pub use interpreter::{Gil, Interpreter};
+pub use listen_queues::KernelQueue;
 pub use memory::{Footprint, resident_kib};
 pub use pidfile::Pidfile;
-pub use reading::reading;
+pub use reading::{busy_nanos, kernel_queues, reading};
 pub use scoreboard::{
     CONCURRENCY_WORDS, Entries, Entry, EntryPlace, Event, EventKind, Inspection, InspectionKind,
     InspectionLease, InspectionNumber, InspectionOrder, InspectionOutcome, Note, ROUTE_NUMBERS, ROUTES_MAX,

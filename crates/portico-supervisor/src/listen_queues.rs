@@ -12,13 +12,13 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 
 /// One listener's queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct KernelQueue {
+pub struct KernelQueue {
     /// The address that it listens on.
-    pub(crate) listener: String,
+    pub listener: String,
     /// Connections that wait.
-    pub(crate) length: u64,
+    pub length: u64,
     /// Connections that may wait.
-    pub(crate) limit: u64,
+    pub limit: u64,
 }
 
 /// Listeners that are told of.

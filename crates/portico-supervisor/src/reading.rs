@@ -9,7 +9,7 @@ use portico_metrics::{Gauge, Number, Observed, Reading, SlotReading};
 
 use crate::backlog::listen_overflows;
 use crate::interpreter::{Gil, Interpreter};
-use crate::listen_queues::listen_queues;
+use crate::listen_queues::{KernelQueue, listen_queues};
 use crate::scoreboard::{
     Scoreboard, SlotField, SlotState, SupervisorField, ThreadState, WorkerSlot, unpacked_version,
 };
@@ -102,7 +102,7 @@ fn observe_server(observed: &mut Vec<Number>, board: &Scoreboard) {
         observed.push(Number::observed(Observed::CertificateExpiry, None, [name.into()], until));
     }
     if let Some(pid) = listening_process(board) {
-        for queue in listen_queues(pid) {
+        for queue in kernel_queues(board) {
             let listener = Cow::from(queue.listener);
             let length = Number::observed(Observed::ListenQueue, None, [listener.clone()], queue.length);
             observed.push(length);
@@ -112,6 +112,19 @@ fn observe_server(observed: &mut Vec<Number>, board: &Scoreboard) {
         observed.extend(overflows.map(|count| Number::observed(Observed::ListenOverflows, None, [], count)));
     }
     observed.push(build(board));
+}
+
+/// The connections that wait in the kernel to be accepted, for each address that the server listens on. Empty where
+/// the kernel does not tell: the server is in another network namespace, or belongs to another user.
+pub fn kernel_queues(board: &Scoreboard) -> Vec<KernelQueue> {
+    listening_process(board).map(listen_queues).unwrap_or_default()
+}
+
+/// Time that threads of all workers have spent in calls, those of workers that are gone included, at `now`; both in
+/// nanoseconds.
+pub fn busy_nanos(board: &Scoreboard, now: u64) -> u64 {
+    let threads = board.slots().flat_map(|(_, slot)| slot.threads());
+    threads.fold(0, |sum, thread| thread.totals().busy_nanos(thread, now).saturating_add(sum))
 }
 
 /// Who has the listeners: the supervisor or, where there is none, the one process.

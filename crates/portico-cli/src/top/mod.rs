@@ -90,9 +90,9 @@ pub(crate) fn once_as_json<E>(board: &Scoreboard, pause: Pause<'_, E>) -> Result
 }
 
 fn measured<E>(board: &Scoreboard, pause: Pause<'_, E>) -> Result<(Snapshot, Option<ServerRates>), E> {
-    let before = Snapshot::read(board, ReadTime::now());
+    let before = Snapshot::of_running(board);
     pause(EVERY)?;
-    let snapshot = Snapshot::read(board, ReadTime::now());
+    let snapshot = Snapshot::of_running(board);
     let rates = ServerRates::between(&before, &snapshot);
     Ok((snapshot, rates))
 }
@@ -118,7 +118,7 @@ struct Screen<'a> {
 
 impl<'a> Screen<'a> {
     fn open(board: &'a Scoreboard, pid: u32, server: &'a Process) -> std::io::Result<Self> {
-        let snapshot = Snapshot::read(board, ReadTime::now());
+        let snapshot = Snapshot::of_running(board);
         let mut history = History::default();
         history.push(&snapshot);
         let has_colours = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -181,7 +181,7 @@ impl<'a> Screen<'a> {
 
     fn read_again(&mut self) {
         self.read = Instant::now();
-        let snapshot = Snapshot::read(self.board, ReadTime::now());
+        let snapshot = Snapshot::of_running(self.board);
         // While something is awaited it is read more often than the history wants to know.
         let last = self.snapshot.uptime_seconds;
         if self.state.is_paused {

@@ -85,7 +85,7 @@ impl WorkerContext {
     /// How it passes connections on to its siblings, which find its load at its `place`.
     pub(crate) fn sharing(&self, place: &SlotHandle) -> Sharing {
         let (scoreboard, slot) = (self.child.scoreboard.clone(), self.child.slot);
-        let others = OtherWorkers::new(scoreboard, slot, place.slot(), self.succeeded);
+        let others = OtherWorkers::new(scoreboard, slot, place.metrics(), self.succeeded);
         Sharing { handover: self.handover.clone(), siblings: Arc::new(others) }
     }
 

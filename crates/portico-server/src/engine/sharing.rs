@@ -164,27 +164,16 @@ impl Engine {
             }
         }
         let queued = self.queue.len();
-        let watches_waits = !self.context.config.health.ready_max_wait.is_zero();
-        let waiting_since = if watches_waits && queued > 0 { self.longest_waiting() } else { None };
         let Some(member) = &mut self.member else { return };
         let load = Load {
             busy: member.calls as u32,
             // Requests that wait have the first claim to the threads.
             idle: if ending { 0 } else { member.free_threads().saturating_sub(queued) as u32 },
-            waiting_since,
         };
         if member.published != Some(load) {
             member.published = Some(load);
             member.sharing.siblings.publish(load);
         }
-    }
-
-    /// When the request came that has waited longest for a thread.
-    #[cold]
-    fn longest_waiting(&self) -> Option<Instant> {
-        let ticket = self.queue.iter().find(|ticket| self.waits(*ticket))?;
-        let waited = self.table.get(ticket.id)?.waited(self.context.now);
-        self.context.now.checked_sub(waited)
     }
 
     /// Tells whoever reads the metrics how many requests wait, and since when.

@@ -96,8 +96,6 @@ pub enum SlotField {
     LoadedNanos,
     /// 1 while it answers probes before it has an application.
     AnswersProbes,
-    /// Since when the request waits for a thread that has waited longest; 0 if none does.
-    WaitingSinceNanos,
 }
 
 /// The progress of a slot's worker. The supervisor writes it, for `portico status` and for the other workers.

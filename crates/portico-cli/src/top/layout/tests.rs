@@ -45,6 +45,7 @@ fn begin(board: &Scoreboard, (slot, thread): (u32, usize), target: &[u8], age: u
     let note = Note { method: b"GET", target, peer, begun_nanos, queued_nanos: 0, route_timeout: None };
     let record = board.slot(slot).unwrap().thread(thread).unwrap();
     record.begin(&note);
+    record.totals().begin_call();
     record.set_state(state);
 }
 

@@ -96,9 +96,9 @@ fn no_cache_is_told_to_keep_what_the_application_guards() {
     let route = |more: &str| INTERNAL.replace(" }", &format!("{more} }}"));
     for (more, own, expected) in [
         ("", None, None),
-        (", max_age = '5m'", None, Some("max-age=300, public")),
-        (", max_age = '60s'", None, Some("max-age=60, public")),
-        (", immutable = ['/*.txt']", None, Some("max-age=31536000, public, immutable")),
+        (", max_age = '5m'", None, Some("max-age=300, private")),
+        (", max_age = '60s'", None, Some("max-age=60, private")),
+        (", immutable = ['/*.txt']", None, Some("max-age=31536000, private, immutable")),
         (", max_age = '5m'", Some("no-store"), Some("no-store")),
         ("", Some("private"), Some("private")),
     ] {
