@@ -188,7 +188,7 @@ def test_a_server_without_supervisor_is_only_shown(serve):
     with LivePage(server) as page:
         page.log_in()
         state = page.state()
-        assert (state["pid"], state["actions"]) == (None, ["cancel"])
+        assert (state["pid"], state["actions"]) == (None, ["cancel", "profile"])
         assert page.ask("POST", "/reload").status == 404
 
 
@@ -364,6 +364,27 @@ def test_a_stuck_request_is_found_and_cancelled(serve, viewer):
         statuses = neighbour.result(PROMPT)
         assert len(statuses) > 10 and set(statuses) == {200}
         server.expect_log("cancel")
+        assert viewer.leave() == []
+
+
+def test_a_profile_becomes_a_flame_graph(serve, viewer):
+    server = serve(STUCK, "--threads", "2")
+    viewer.look(1280, 900, "light")
+    with LivePage(server) as page, server.connect() as client:
+        client.send(request_bytes(target="/sleep?seconds=11"))
+        server.rendezvous.wait_for("sleeps")
+        viewer.open(page.url)
+        viewer.wait_for(shows("GET /sleep"))
+        viewer.evaluate("document.querySelector('[data-action=profile]').click()")
+        viewer.wait_for("document.querySelector('#ask').open")
+        viewer.press("Tab")
+        viewer.press("Enter")
+        viewer.wait_for("document.querySelector('#flame').open", 20.0)
+        bars = "[...document.querySelectorAll('#flame .graph button')].map(one => one.textContent)"
+        assert any("sleep" in bar for bar in viewer.evaluate(bars))
+        viewer.press("Escape")
+        viewer.wait_for("!document.querySelector('#flame').open")
+        assert client.read_response().status == 200
         assert viewer.leave() == []
 
 

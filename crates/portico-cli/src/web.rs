@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use portico_config::PageOrder;
+use portico_config::{PageOrder, ProfileFormat, ProfileOrder};
 use portico_insight::Snapshot;
 use portico_supervisor::{Scoreboard, SettingsFile, SlotField, SupervisorField};
 use portico_web::{Done, GroupedStacks, PageAction, PageServer, ShownServer};
@@ -21,11 +21,16 @@ use crate::asked_stacks::ask;
 use crate::cancel::cancel;
 use crate::output::Output;
 use crate::pause::Pause;
+use crate::profile;
 use crate::replacement::{Process, reload};
 use crate::stacks::grouped;
 
 /// How often the command looks whether it is to end.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// For how long the page profiles, and how often in a second.
+const PROFILE_TIME: Duration = Duration::from_secs(10);
+const PROFILE_RATE: u64 = 100;
 
 /// Serves the page as `order` says until the operator or the server ends it.
 pub(crate) fn serve<E>(
@@ -84,6 +89,28 @@ impl AttachedServer {
         Ok(done(told.to_owned()))
     }
 
+    /// The stacks of the calls that run in the next seconds.
+    fn profile(&self) -> Result<Done, String> {
+        let order = ProfileOrder {
+            pid: self.pid,
+            duration: PROFILE_TIME,
+            rate: PROFILE_RATE,
+            of_cpu: false,
+            file: None,
+            format: Some(ProfileFormat::Collapsed),
+            slot: None,
+            is_external: false,
+        };
+        let Ok(Output { output, error }) = profile::tell(&self.board, &order, &mut sleep);
+        match error {
+            Some(error) if output.is_empty() => Err(error),
+            _ => {
+                let told = format!("The calls of {} s, {PROFILE_RATE} looks a second.", PROFILE_TIME.as_secs());
+                Ok(Done { told, collapsed: Some(output) })
+            }
+        }
+    }
+
     /// Has the worker in this slot leave as soon as another one can take its place.
     fn replace(&self, slot: u32) -> Result<Done, String> {
         let row = self.board.slot(slot).ok_or("there is no such slot")?;
@@ -124,8 +151,8 @@ impl ShownServer for AttachedServer {
 
     fn actions(&self) -> &'static [&'static str] {
         match self.board.get(SupervisorField::Pid) {
-            0 => &["cancel"], // portico.serve has nobody to do the others.
-            _ => &["reload", "add", "remove", "reopen", "replace", "cancel"],
+            0 => &["cancel", "profile"], // portico.serve has nobody to do the others.
+            _ => &["reload", "add", "remove", "reopen", "replace", "cancel", "profile"],
         }
     }
 
@@ -145,7 +172,7 @@ impl ShownServer for AttachedServer {
                 let Ok(Output { output, error }) = cancel(&self.board, &id.to_string(), &mut sleep);
                 error.map_or_else(|| Ok(done(format!("{}.", output.trim_end()))), Err)
             }
-            PageAction::Profile => Err("this server cannot do that".to_owned()),
+            PageAction::Profile => self.profile(),
         }
     }
 }

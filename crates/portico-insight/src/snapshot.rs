@@ -262,8 +262,8 @@ impl Snapshot {
         }
     }
 
-    /// What stands on `board` at this moment, and how many connections wait in the kernel to be accepted, which takes
-    /// longer to find out.
+    /// What stands on `board` at this moment, and how many connections wait in the kernel to be accepted, which
+    /// takes longer to find out.
     pub fn of_running(board: &Scoreboard) -> Self {
         let backlog = kernel_queues(board).into_iter().map(ListenQueue::from).collect();
         Self { backlog, ..Self::read(board, ReadTime::now()) }

@@ -114,14 +114,14 @@ fn observe_server(observed: &mut Vec<Number>, board: &Scoreboard) {
     observed.push(build(board));
 }
 
-/// The connections that wait in the kernel to be accepted, for each address that the server listens on. Empty where
-/// the kernel does not tell: the server is in another network namespace, or belongs to another user.
+/// The connections that wait in the kernel to be accepted, for each address that the server listens on. Empty
+/// where the kernel does not tell: the server is in another network namespace, or belongs to another user.
 pub fn kernel_queues(board: &Scoreboard) -> Vec<KernelQueue> {
     listening_process(board).map(listen_queues).unwrap_or_default()
 }
 
-/// Time that threads of all workers have spent in calls, those of workers that are gone included, at `now`; both in
-/// nanoseconds.
+/// Time that threads of all workers have spent in calls, those of workers that are gone included, at `now`; both
+/// in nanoseconds.
 pub fn busy_nanos(board: &Scoreboard, now: u64) -> u64 {
     let threads = board.slots().flat_map(|(_, slot)| slot.threads());
     threads.fold(0, |sum, thread| thread.totals().busy_nanos(thread, now).saturating_add(sum))
