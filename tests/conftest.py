@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,13 @@ from harness.folders import Folders
 from harness.programs import FAILED_LIST, SKIPPED_LIST, advice, missing
 from harness.rendezvous import Rendezvous
 from harness.server import Server
+
+
+def pytest_configure() -> None:
+    """Programs that tests start end at a signal, also where whoever runs the tests ignores it (nohup, `&`)."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

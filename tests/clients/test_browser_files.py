@@ -162,7 +162,7 @@ def test_media_is_played_from_where_one_wants(visited):
     assert 0 in firsts and max(firsts) > far, asked
 
 
-def test_a_password_opens_a_page_and_what_is_in_it(visited):
+def test_password_opens_a_page_and_its_files(visited):
     browser = visited.browser
     text = "document.body.innerText"
     browser.call("Page.navigate", url=visited.url("/admin/", "bob:wrong@"))
@@ -180,7 +180,7 @@ def test_a_password_opens_a_page_and_what_is_in_it(visited):
     assert visited.asked("/admin/")[0] == ("-", 401), "of the wrong one"
 
 
-def test_what_is_cached_is_asked_for_by_its_tag(visited):
+def test_cached_files_are_asked_for_by_tag(visited):
     browser = visited.browser
     shown = "document.querySelector('main').textContent.startsWith('all notes')"
     for visit in range(3):

@@ -66,7 +66,7 @@ def test_promtool_takes_the_rules():
     assert "SUCCESS" in checked.stdout
 
 
-def test_every_metric_that_is_named_is_in_the_table():
+def test_every_named_metric_is_in_the_table():
     samples, named = exposed(), set()
     for where, expression in expressions().items():
         for name in NAME.findall(expression):
@@ -76,7 +76,7 @@ def test_every_metric_that_is_named_is_in_the_table():
     assert len(named) > 25, named
 
 
-def test_every_label_that_is_asked_for_is_the_metrics():
+def test_every_named_label_is_of_its_metric():
     samples, asked = exposed(), 0
     for where, expression in expressions().items():
         for name, selector in re.findall(r"\b((?:portico|http_server)_[a-z0-9_]+)\{([^}]*)\}", expression):

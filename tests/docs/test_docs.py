@@ -59,9 +59,16 @@ VARIABLE = re.compile(r"\bPORTICO_[A-Z_]*[A-Z]\b")
 # A word that could name an application, and so gets a module to be imported.
 APPLICATION = re.compile(r"([a-z_]\w*(?:\.\w+)*)(?::(\w+)(?:\(\))?)?")
 STUB = "def application(environ, start_response): pass\n"
-WITH_PROCESS = ("status", "metrics", "requests", "stacks", "top", "web", "cancel", "reload", "upgrade")
+WITH_PROCESS = (
+    *("status", "metrics", "requests", "stacks", "top", "web", "cancel", "profile", "memory", "reload"),
+    "upgrade",
+)
 # What may stand behind the process id.
-FORMS = {"--json", "--prometheus", "--grouped", "--once", "--trace-url"}
+FORMS = {
+    *("--json", "--prometheus", "--grouped", "--once", "--trace-url"),
+    *("--rate", "--cpu", "--format", "--slot", "--long", "--external"),  # profile
+    *("--trace", "--yes"),  # memory
+}
 # Targets of make that the text names, and options and variables that may stand before one.
 MAKE = re.compile(r"make((?: [A-Z_]+=\S+)*)((?: [a-z][a-z0-9-]*)*)(?: |$)")
 # What is wider than its place, or than the screen.
@@ -323,8 +330,8 @@ def understands(command: Command, folder: Path, words_of_help: set[str]) -> str 
     first = command.words[0] if command.words else ""
     # One of them asks for a password, and the text calls one by its name alone.
     bare = [word for word in command.words if word not in FORMS]
-    if first in ("web", "cancel"):
-        bare = bare[:2]  # What follows is an address or a request, for which there would have to be a server.
+    if first in ("web", "cancel", "profile", "memory"):
+        bare = bare[:2]  # What follows is not looked at without a server.
     if first in (*WITH_PROCESS, "hash-password", "route") and len(bare) <= 2:
         return None if first in words_of_help else f"{command}: no such command"
     folder.mkdir()

@@ -401,7 +401,7 @@ def test_one_django_project_beside_others(serve, tmp_path):
     assert told(one(server, "/"))[0] == "site"
 
 
-def test_the_access_log_divides_the_path_as_the_application_got_it(serve, tmp_path):
+def test_access_log_divides_paths_as_the_application(serve, tmp_path):
     (tmp_path / "several.py").write_text(APPLICATIONS)
     (tmp_path / "portico.toml").write_text(ROUTES)
     told = ("--access-logfile", "-", "--access-logformat", "<%({SCRIPT_NAME}e)s|%(U)s>")

@@ -381,7 +381,7 @@ def test_the_folder_of_an_application_is_not_served(tmp_path, found):
     assert told in checked.stderr, checked.stderr
 
 
-def test_a_response_that_no_coding_can_be_found_for_keeps_its_connection(site):
+def test_response_without_acceptable_coding_keeps_its_connection(site):
     """The request has been read to its end, so another one may follow (RFC 9112, section 9.3)."""
     with site.connect() as client:
         for fields, status in [([("Accept-Encoding", "identity;q=0")], 406), ([], 200)] * 2:

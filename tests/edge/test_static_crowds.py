@@ -32,7 +32,7 @@ JOBS_MAX = 1024
 
 
 @pytest.mark.parametrize("source", ["127.0.0.2", "127.0.0.1"], ids=["other address", "same address"])
-def test_who_asks_for_many_files_takes_no_others_place(serve, tmp_path, source):
+def test_asking_for_many_files_takes_no_place(serve, tmp_path, source):
     """The line for blocking work is full of one client's requests; another's are served next."""
     write_site(tmp_path)
     (tmp_path / "users").write_text(SLOW_USER)

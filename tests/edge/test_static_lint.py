@@ -202,7 +202,7 @@ def test_no_reason_is_left_over():
 
 
 @pytest.mark.parametrize("case", ["right password", "refused"])
-def test_what_is_for_some_is_not_for_caches_that_share(server, case):
+def test_what_is_for_some_is_not_shared(server, case):
     """With `public` they would give it to whoever asks, without a password (RFC 9111, section 3.5)."""
     asked = ASKED[case]
     value = fetch(server, asked, asked.fields).get("Cache-Control")

@@ -12,7 +12,7 @@ pytest.importorskip("django.tasks")
 APP = "apps.django_tasks"
 
 
-def test_a_task_runs_after_the_response_in_the_pool(serve):
+def test_task_runs_after_the_response_in_the_pool(serve):
     server = serve(APP, "--threads", "1")
     identity, status = server.request("GET", "/enqueue/anna").body.decode().split()
     assert status == "READY"
@@ -38,7 +38,7 @@ def test_contexts_coroutines_and_failures(serve):
     assert "ValueError: the task failed on purpose" in record
 
 
-def test_what_it_cannot_do_is_refused_when_it_is_asked_for(serve):
+def test_what_it_cannot_do_is_refused_when_asked(serve):
     server = serve(APP)
     told = server.request("GET", "/refused").body.decode().splitlines()
     assert told == [

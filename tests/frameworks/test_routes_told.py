@@ -89,7 +89,7 @@ def test_django(serve, tmp_path):
     assert routes(server) == {"/users/<int:number>": 5}
 
 
-def test_what_is_no_route_of_a_request_is_none(serve, tmp_path):
+def test_no_route_of_a_request_is_none(serve, tmp_path):
     server = serve_text(serve, tmp_path, PLAIN)
     for path in ("/elsewhere", "/wrong-type", "/"):
         assert server.request("GET", path).status == 200

@@ -129,6 +129,6 @@ def test_two_hundred_wrong_passwords_a_second(trial, options, protocol, connecti
 
 
 @pytest.mark.hostile
-def test_two_hundred_wrong_passwords_a_second_whose_hashes_take_long(trial, options):
+def test_two_hundred_wrong_passwords_with_slow_hashes(trial, options):
     """More than the thread for such work can do: those for whom there is no place get 503."""
     trial(wrong_passwords(200, "ann"), *options, "--forwarded-allow-ips", "*", also=refused(401, 5))

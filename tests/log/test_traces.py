@@ -161,7 +161,7 @@ def test_off_nothing_of_it_is_there(serve, collector):
     assert not collector.received
 
 
-def test_strangers_begin_traces_of_their_own_if_asked_to(serve, collector):
+def test_strangers_begin_their_own_traces_if_asked(serve, collector):
     options = ("--otlp", "--otlp-parents", "trusted", "--forwarded-allow-ips", "none")
     server = serve(ECHO, *options, environment=variables_of(collector))
     fields = [("traceparent", TRACEPARENT), ("tracestate", "a=b")]
@@ -172,7 +172,7 @@ def test_strangers_begin_traces_of_their_own_if_asked_to(serve, collector):
     assert "HTTP_TRACESTATE" not in environ
 
 
-def test_a_ratio_of_them_is_sent_and_all_of_them_are_passed_on(serve, collector):
+def test_a_ratio_is_sent_and_all_passed_on(serve, collector):
     sampler = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.25"}
     server = serve(ECHO, "--otlp", environment=variables_of(collector, **sampler))
     flags = []
@@ -188,7 +188,7 @@ def test_a_ratio_of_them_is_sent_and_all_of_them_are_passed_on(serve, collector)
     assert len(collector.spans("portico")) == flags.count("01")
 
 
-def test_queue_time_is_the_gap_before_the_applications_span(serve, tmp_path, collector):
+def test_queue_time_precedes_the_applications_span(serve, tmp_path, collector):
     pytest.importorskip("opentelemetry.instrumentation.flask")
     (tmp_path / "shop.py").write_text(source("traced_shop"))
     server = serve(
@@ -321,7 +321,7 @@ def test_failures_timeouts_and_clients_that_leave(serve, collector):
 
 
 @pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
-def test_each_request_is_sent_once_over_recycling_reload_and_the_end(serve, collector, preload):
+def test_each_request_is_sent_once_over_all_ends(serve, collector, preload):
     options = ("--workers", "2", "--max-requests", "5", "--max-requests-jitter", "0", *preload)
     server = serve(CONTROL, "--otlp", *options, environment=variables_of(collector))
     old = server.wait_workers(2)
@@ -343,7 +343,7 @@ def test_each_request_is_sent_once_over_recycling_reload_and_the_end(serve, coll
     assert len(pids) >= 4
 
 
-def test_a_worker_that_is_killed_costs_its_own_spans_alone(serve, collector):
+def test_killed_worker_costs_its_own_spans_alone(serve, collector):
     server = serve(CONTROL, "--otlp", environment=variables_of(collector))
     worker = server.worker
     server.request("GET", "/ping")
@@ -387,7 +387,7 @@ def seconds_each(server, count: int) -> list[float]:
 
 
 @pytest.mark.serial
-def test_a_collector_that_hangs_delays_no_request_and_the_end_by_a_bound(serve):
+def test_hanging_collector_delays_nothing_but_the_end(serve):
     count = 4000
     server = serve(CONTROL)
     usual = seconds_each(server, count)
@@ -406,7 +406,7 @@ def test_a_collector_that_hangs_delays_no_request_and_the_end_by_a_bound(serve):
     assert server.find_records(r"traces: \d+ spans were dropped"), server.log_text
 
 
-def test_what_is_dropped_is_counted_and_told_within_bounds(serve):
+def test_drops_are_counted_and_told_within_bounds(serve):
     with silent() as url:
         port = url.rpartition(":")[2]
     # Nobody is there any more.
@@ -432,7 +432,7 @@ def test_what_is_dropped_is_counted_and_told_within_bounds(serve):
         ("OTEL_TRACES_SAMPLER_ARG", "7", "from 0 to 1"),
     ],
 )
-def test_a_wrong_value_stops_the_start_and_is_named(tmp_path, variable, value, told):
+def test_wrong_value_stops_the_start_and_is_named(tmp_path, variable, value, told):
     environment = {"OTEL_TRACES_SAMPLER": "traceidratio", variable: value}
     ended = run_to_end(CONTROL, "--bind", "127.0.0.1:0", "--otlp", cwd=tmp_path, environment=environment)
     assert ended.returncode == 1
@@ -440,7 +440,7 @@ def test_a_wrong_value_stops_the_start_and_is_named(tmp_path, variable, value, t
     assert "secret" not in ended.stderr
 
 
-def test_a_file_of_certificates_that_is_not_there_stops_the_start(tmp_path):
+def test_missing_file_of_certificates_stops_the_start(tmp_path):
     environment = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": "https://127.0.0.1:1",
         "OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path / "missing.pem"),

@@ -126,7 +126,7 @@ def test_commands_tell_that_probes_come_first(tmp_path):
 
 
 @pytest.mark.parametrize(("options", "lines"), [((), 1), (("--health-log",), 3)])
-def test_probes_are_logged_only_where_that_is_asked_for(serve, tmp_path, options, lines):
+def test_probes_are_logged_only_if_asked_for(serve, tmp_path, options, lines):
     log = tmp_path / "access.log"
     server = serve(PROCESSES, *HEALTH, *options, "--access-logfile", str(log))
     for name in ("livez", "readyz"):
@@ -256,7 +256,7 @@ def test_startupz_says_what_the_start_waits_for(serve, tmp_path, options):
     assert [status(path, "startupz"), status(path, "livez")] == [200, 200]
 
 
-def test_a_worker_that_is_loaded_first_is_in_nobodys_way(serve, tmp_path):
+def test_worker_loaded_first_is_in_nobodys_way(serve, tmp_path):
     """The worker that answers probes imports for long; another one is ready meanwhile."""
     path = f"{tmp_path}/s"
     server = serve.start("apps.uneven_import", *HEALTH, "--workers", "2", bind=f"unix:{path}")
@@ -269,7 +269,7 @@ def test_a_worker_that_is_loaded_first_is_in_nobodys_way(serve, tmp_path):
     server.wait_workers(2)
 
 
-def test_a_boot_that_fails_ends_the_server_all_the_same(tmp_path):
+def test_failed_boot_still_ends_the_server(tmp_path):
     (tmp_path / "broken.py").write_text("raise RuntimeError('no application')\n")
     ended = run_to_end("--bind", f"unix:{tmp_path}/s", *HEALTH, "broken", cwd=tmp_path)
     assert ended.returncode == 3 and "no application" in ended.stderr
@@ -329,7 +329,7 @@ def test_readyz_asks_for_so_many_workers(serve):
     wait_until(lambda: status(server.address, "readyz") == 200, "the successor", 20)
 
 
-def test_with_every_worker_dead_no_probe_passes_until_one_serves(serve):
+def test_dead_workers_pass_no_probe_until_one_serves(serve):
     server = serve("apps.slow_import", *HEALTH, environment={"IMPORT_SECONDS": "1"})
     (worker,) = server.wait_workers(1)
     worker.kill()

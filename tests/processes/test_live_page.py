@@ -192,7 +192,7 @@ def test_a_server_without_supervisor_is_only_shown(serve):
         assert page.ask("POST", "/reload").status == 404
 
 
-def test_settings_are_shown_with_their_source_and_without_secrets(serve):
+def test_settings_show_their_source_but_no_secrets(serve):
     options = ("--threads", "3", "--env", "API_TOKEN=hunter2")
     server = serve(STUCK, *options, environment={"PORTICO_TIMEOUT": "17"})
     with LivePage(server) as page:
@@ -437,7 +437,7 @@ def test_traces_of_slow_requests_are_links(serve, viewer):
         assert viewer.leave() == []
 
 
-def test_a_page_of_a_server_that_has_ended_says_so(serve, viewer):
+def test_page_of_an_ended_server_says_so(serve, viewer):
     server = serve(STUCK)
     viewer.look(390, 844, "light")
     with LivePage(server) as page:

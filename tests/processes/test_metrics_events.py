@@ -231,7 +231,7 @@ def test_workers_start_and_die_for_reasons(serve):
     server.expect_log("SIGKILL")
 
 
-def test_requests_are_active_by_their_method_until_they_end(serve):
+def test_requests_are_active_by_method_until_their_end(serve):
     server = serve(CONTROL, "--threads", "2")
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(server.connect()) for _ in range(4)]
@@ -349,7 +349,7 @@ class TestStages:
                 assert total == expected, (name, value, counts)
         assert 12 <= scrape(server)["portico_upstream_queue_duration_seconds_sum"][()] < 60
 
-    def test_what_a_client_says_of_a_proxy_counts_not(self, serve):
+    def test_what_strangers_say_of_a_proxy_is_ignored(self, serve):
         server = serve(CONTROL, "--forwarded-allow-ips", "192.0.2.1")
         fields = [("X-Request-Start", f"t={time.time() - 2:.3f}")]
         assert server.request("GET", "/run?name=a", fields=fields).status == 200

@@ -81,7 +81,7 @@ def count_of(server, kind: str = "plain") -> float:
 
 
 @pytest.mark.parametrize("preload", [(), ("--preload",)])
-def test_all_kinds_and_modes_are_as_prometheus_client_has_them(serve, tmp_path, preload):
+def test_kinds_and_modes_are_as_prometheus_client_has(serve, tmp_path, preload):
     server = serve(APP, "--workers", "2", "--threads", "1", "--prometheus-slots", *preload)
     server.wait_workers(2)
     by_pid = slots(server)
@@ -132,7 +132,7 @@ def test_counters_never_fall(serve, times):
     assert not list(server.rendezvous.folder.glob("*.db"))
 
 
-def test_files_are_named_by_slot_and_stay_as_few(serve, tmp_path):
+def test_files_are_named_by_slot_and_stay_few(serve, tmp_path):
     folder = tmp_path / "files"
     folder.mkdir()
     server = serve(
@@ -177,7 +177,7 @@ def test_a_name_of_the_servers_is_refused(serve):
     server.expected.append(re.compile("is not kept"))
 
 
-def test_a_process_that_the_application_forks_counts_for_itself(serve):
+def test_process_of_the_application_counts_for_itself(serve):
     server = serve(APP, "--workers", "1", "--threads", "1", "--prometheus-slots")
     server.request("GET", "/count")
     assert server.request("GET", "/fork").body == b"forked"

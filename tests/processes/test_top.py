@@ -27,7 +27,7 @@ def top(server, *, rows: int = 24, columns: int = 80, **variables: str | None):
     return terminal([*command(), "top", str(server.pid)], environment, rows=rows, columns=columns)
 
 
-def test_a_stuck_request_is_found_and_cancelled_by_keys(serve):
+def test_stuck_request_is_found_and_cancelled_by_keys(serve):
     """Within ten seconds, while others are served."""
     server = serve(APP, "--workers", "1", "--threads", "4")
     outcomes: list[int] = []

@@ -71,7 +71,7 @@ def logged(tmp_path):
     return reason
 
 
-def test_python_call_ends_at_once_and_its_client_gets_503(serve, logged):
+def test_python_call_ends_at_once_with_503(serve, logged):
     """Although there is an `except Exception` around it. Its thread answers what is pipelined behind it."""
     server = serve(APP, *OPTIONS, "--threads", "1", *logged.options)
     with server.connect() as client:
@@ -129,7 +129,7 @@ def test_call_that_keeps_the_interpreter_is_given_up(serve):
     assert server.request("GET", "/ping").status == 200, "once it is let go of"
 
 
-def test_one_that_catches_the_exception_and_goes_on_is_given_up(serve):
+def test_call_that_catches_the_exception_is_given_up(serve):
     server = serve(APP, *OPTIONS, "--threads", "1")
     with server.connect() as client:
         client.send(request_bytes(target="/catches"))
@@ -140,7 +140,7 @@ def test_one_that_catches_the_exception_and_goes_on_is_given_up(serve):
     server.expect_log(WRITTEN_OFF)
 
 
-def test_one_that_waits_for_its_reader_ends_at_once_and_costs_no_thread(serve, logged):
+def test_call_that_awaits_its_reader_costs_no_thread(serve, logged):
     server = serve(APP, *OPTIONS, "--threads", "1", "--response-buffer", "64k", *logged.options)
     (worker,) = server.workers()
     with server.connect(receive_buffer=4096) as client:
@@ -192,7 +192,7 @@ def test_what_is_no_request_that_runs_hits_nothing(serve):
         assert client.read_response().status == 503
 
 
-def test_calls_of_the_next_worker_have_ids_of_their_own(serve):
+def test_calls_of_the_next_worker_have_new_ids(serve):
     server = serve(APP, *OPTIONS, "--threads", "1", "--max-requests", "0")
     assert server.request("GET", "/short/1").status == 200
     (worker,) = server.workers()
@@ -260,7 +260,7 @@ def test_late_cancels_under_load_hit_no_neighbour(serve):
     assert not server.find_records("cancelled")
 
 
-def test_cancels_that_race_with_the_end_hit_the_call_that_is_meant(serve):
+def test_cancels_at_the_end_hit_the_meant_call(serve):
     """Calls that run are cancelled; whether they end before that or not, no other one ends for it."""
     server = serve(APP, "--workers", "1", "--threads", "4")
     board = server.scoreboard()

@@ -55,7 +55,7 @@ def test_the_planted_hot_line_comes_first(serve, mode):
         assert "GET /compute" in text and "secret" not in text and "threading.py" not in text, text
 
 
-def test_waiting_counts_by_the_clock_and_not_by_the_processor(serve):
+def test_waiting_counts_by_the_clock_alone(serve):
     server = serve(APP, "--workers", "1", "--threads", "4")
     with server.connections(3) as clients:
         for number, client in enumerate(clients[:2], 1):
@@ -88,7 +88,7 @@ def test_short_calls_have_their_share(serve):
     assert float(waited.split()[0]) > 0.8, text
 
 
-def test_a_route_is_the_tag_where_one_is_told(serve):
+def test_route_is_the_tag_where_one_is_told(serve):
     server = serve(APP, "--workers", "1", "--threads", "2")
     with server.connect() as client:
         client.send(request_bytes(target=f"/users?{BUSY}"))

@@ -36,7 +36,7 @@ def numbers(server, folder) -> dict[str, int]:
     return found
 
 
-def test_it_is_called_after_the_response_and_its_close(serve):
+def test_call_follows_the_response_and_its_close(serve):
     server = serve(APP, "--threads", "1")
     worker = server.worker
     assert not any("after" in name for name in worker.thread_names()), "nobody pays who does not use it"
@@ -69,7 +69,7 @@ def test_a_failure_is_logged_with_its_request(serve, tmp_path):
     wait_until(lambda: numbers(server, tmp_path)["failed"] == 1, "the failure to be counted")
 
 
-def test_it_is_called_where_the_request_fails_as_well(serve):
+def test_call_follows_a_failed_request_as_well(serve):
     server = serve(APP)
     assert server.request("GET", "/raising").status == 500
     server.expect_log("the request failed on purpose")
@@ -124,7 +124,7 @@ def test_a_process_that_the_application_forks_is_refused(serve):
     assert not server.rendezvous.matching("in the child")
 
 
-def test_a_thread_of_the_applications_own_waits_for_no_response(serve):
+def test_thread_of_the_application_waits_for_no_response(serve):
     server = serve(APP)
     with server.connect() as client:
         client.send(b"GET /thread HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -162,7 +162,7 @@ def test_a_stop_waits_for_what_is_left(serve, options):
     assert not server.unexpected_records()
 
 
-def test_what_does_not_end_in_time_is_dropped_and_told(serve):
+def test_what_outlasts_the_end_is_dropped_and_told(serve):
     server = serve(APP, "--graceful-timeout", "1")
     server.wait_workers(1)
     for number in range(3):
@@ -175,7 +175,7 @@ def test_what_does_not_end_in_time_is_dropped_and_told(serve):
     assert not server.rendezvous.matching("task")
 
 
-def test_a_worker_that_is_recycled_does_what_is_left_first(serve, tmp_path):
+def test_recycled_worker_does_what_is_left_first(serve, tmp_path):
     server = serve(APP, "--max-requests", "2")
     (old,) = server.wait_workers(1)
     for number in range(2):
