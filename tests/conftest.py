@@ -18,7 +18,7 @@ from harness.server import Server
 
 
 def pytest_configure() -> None:
-    """Programs that tests start end at a signal, also where whoever runs the tests ignores it (nohup, `&`)."""
+    """Programs under test end at a signal, also where whoever runs the tests ignores it (nohup, `&`)."""
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
