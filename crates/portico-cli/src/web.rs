@@ -105,7 +105,8 @@ impl AttachedServer {
         match error {
             Some(error) if output.is_empty() => Err(error),
             _ => {
-                let told = format!("The calls of {} s, {PROFILE_RATE} looks a second.", PROFILE_TIME.as_secs());
+                let told =
+                    format!("The calls of {} s, {PROFILE_RATE} looks a second.", PROFILE_TIME.as_secs());
                 Ok(Done { told, collapsed: Some(output) })
             }
         }
