@@ -31,7 +31,7 @@ pub enum SupervisorField {
     HeartbeatNanos,
     /// When the first worker was ready; 0 before.
     ServingNanos,
-    /// A [`QueueHealth`].
+    /// How long requests wait, as `QueueHealth` says it.
     QueueHealth,
     /// 1 once another supervisor serves in its place.
     Superseded,
