@@ -6,12 +6,15 @@ __all__ = [
     "AfterResponseRefused",
     "ClientDisconnected",
     "FileWrapper",
+    "MetricValue",
     "RequestCancelled",
     "RequestTimeout",
     "__version__",
     "after_response",
+    "leave_slot",
     "main",
     "serve",
+    "worker_slot",
 ]
 
 __version__: str

@@ -7,7 +7,6 @@ module that the application imports first, or in a hook.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 from prometheus_client import values
@@ -30,8 +29,8 @@ class SlotValue:
         typ: str,
         metric_name: str,
         name: str,
-        labelnames: Sequence[str],
-        labelvalues: Sequence[str],
+        labelnames: list[str],
+        labelvalues: list[str],
         help_text: str,
         multiprocess_mode: str = "",
         **_: Any,
@@ -56,7 +55,8 @@ def use_slots() -> None:
     in it goes on with them. Else in shared memory, where ``portico metrics`` reads them.
     """
     if any(folder in os.environ for folder in _FOLDERS):
-        values.ValueClass = values.MultiProcessValue(process_identifier=_identifier)
+        by_process: Any = values.MultiProcessValue  # Which has no types.
+        values.ValueClass = by_process(process_identifier=_identifier)
         return
     if values.ValueClass is not SlotValue:
         os.register_at_fork(after_in_child=_portico.leave_slot)
