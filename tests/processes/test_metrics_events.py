@@ -27,6 +27,20 @@ from harness.server import run_to_end
 
 CONTROL = "apps.control:application"
 STUCK = "apps.stuck:application"
+# The next worker takes long to import it, so that the one with the stuck thread stays for a while.
+SLOW_AGAIN = """
+import pathlib, time
+
+if pathlib.Path("imported").exists():
+    time.sleep(10)
+pathlib.Path("imported").touch()
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/sleep":
+        time.sleep(999)
+    start_response("200 OK", [])
+    return [b"woken"]
+"""
 PROCESSES = "apps.processes:application"
 
 
@@ -377,10 +391,9 @@ class TestThreads:
         time.sleep(0.3)
         assert sum(scrape(server)["portico_busy_seconds_total"].values()) == ended
 
-    # The worker is replaced soon: beside others a look at it may come too late.
-    @pytest.mark.serial
-    def test_lost_threads(self, serve):
-        server = serve(STUCK, "--threads", "2", "--timeout", "1")
+    def test_lost_threads(self, serve, tmp_path):
+        (tmp_path / "slow_again.py").write_text(SLOW_AGAIN)
+        server = serve("slow_again:application", "--threads", "2", "--timeout", "1", cwd=tmp_path)
         assert server.request("GET", "/sleep").status == 504
         wait_until(
             lambda: of_slots(scrape(server)["portico_threads"])[("lost",)] == 1, "it to be written off"
