@@ -152,7 +152,6 @@ def p99_of_livez(server) -> float:
 
 
 @pytest.mark.serial
-@pytest.mark.serial
 def test_livez_is_prompt_while_every_thread_computes(serve):
     workers, threads = 4, 16
     options = ("--workers", str(workers), "--threads", str(threads), "--timeout", "0")
