@@ -132,7 +132,7 @@ class TestProtocols:
                     client.sendall(request_bytes(target="/run?name=a"))
                     assert client.recv(12) == b"HTTP/1.1 200"
         for broken in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello", b"\x16"):
-            with socket.create_connection(server.address, timeout=10) as plain:
+            with socket.create_connection(server.address, timeout=30) as plain:
                 plain.sendall(broken)
                 plain.shutdown(socket.SHUT_WR)
                 while plain.recv(4096):
